@@ -1,0 +1,56 @@
+package spec
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// hashDomain starts what is hashed. Change it when the meaning of a field
+// changes, so that output made under the old meaning counts as stale.
+const hashDomain = "moegen spec v1\n"
+
+// Hash identifies what the spec says: 64 hex digits, the same for any two files
+// that say the same, whatever their layout and comments and whether they write
+// defaults out. Every field changes it, because every field changes the output.
+func (s *Spec) Hash() string {
+	sum := sha256.Sum256(append([]byte(hashDomain), s.Canonical()...))
+	return hex.EncodeToString(sum[:])
+}
+
+// Canonical returns the spec as YAML with every field written out. Equal specs
+// have equal canonical forms, and parsing one gives an equal spec.
+//
+// [Spec.Hash] covers these bytes: changing the layout makes all checked-in
+// output stale.
+func (s *Spec) Canonical() []byte {
+	var b bytes.Buffer
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	p("version: %d", s.Version)
+	p("model: %q", s.Model) // quoted: a name such as 4.5 would not be text
+	p("hidden_dim: %d", s.HiddenDim)
+	p("topk: %d", s.TopK)
+	p("num_experts: %d", s.NumExperts)
+	p("ep_size: %d", s.EPSize)
+	p("dtype: %s", s.DType)
+	p("max_tokens: %d", s.MaxTokens)
+	p("routing_dtype: %s", s.RoutingDType)
+	p("probs_dtype: %s", s.ProbsDType)
+	p("dispatch:")
+	p("  quantize: %s", s.Dispatch.Quantize)
+	p("combine:")
+	p("  wire: %s", s.Combine.Wire)
+	p("  order: %s", s.Combine.Order)
+	p("  epilogue: %s", flow(s.Combine.Epilogue))
+	p("arch: %s", flow(s.Arch))
+	p("transports: %s", flow(s.Transports))
+	p("sm_limit: %d", s.SMLimit)
+	p("timeout: %s", s.Timeout)
+	return b.Bytes()
+}
+
+func flow[T ~string](l []T) string {
+	return "[" + strings.Join(texts(l), ", ") + "]"
+}

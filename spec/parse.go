@@ -1,0 +1,114 @@
+package spec
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Load reads and checks the spec in a file. An error about the spec itself is
+// an [ErrorList]; any other is about reading the file.
+func Load(path string) (*Spec, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read spec: %w", err)
+	}
+	defer f.Close()
+	c := &collector{file: path}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > maxFileSize {
+		c.add(pos{1, 1}, tooLarge(info.Size()))
+		return nil, c.err()
+	}
+	// A pipe or a growing file has no size to trust: stop reading at the limit.
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read spec: %w", err)
+	}
+	if len(data) > maxFileSize {
+		c.add(pos{1, 1}, tooLarge(-1))
+		return nil, c.err()
+	}
+	return Parse(path, data)
+}
+
+// Parse checks the spec in data. The file's name is for error messages and for
+// the default of Model; nothing is read from it. The error is an [ErrorList].
+func Parse(file string, data []byte) (*Spec, error) {
+	c := &collector{file: file}
+	data, ok := checkText(data, c)
+	if !ok {
+		return nil, c.err()
+	}
+	top := parseYAML(data, c)
+	if top == nil {
+		return nil, c.err()
+	}
+	r := &report{collector: c, where: map[string]pos{"": top.pos}, bad: map[string]bool{}}
+	s := defaults(file)
+	if decode(top, s, r) {
+		if _, given := r.where["combine.wire"]; !given {
+			s.Combine.Wire = s.DType
+		}
+		check(s, r)
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	s.normalise()
+	return s, nil
+}
+
+// Validate checks a spec that was built or changed in Go, where nothing has a
+// default, and puts Arch and Transports in order. Its errors, an [ErrorList],
+// have no positions.
+func (s *Spec) Validate() error {
+	c := &collector{}
+	check(s, &report{collector: c, where: map[string]pos{}, bad: map[string]bool{}})
+	if err := c.err(); err != nil {
+		return err
+	}
+	s.normalise()
+	return nil
+}
+
+// defaults returns what a spec says where it says nothing.
+func defaults(file string) *Spec {
+	return &Spec{
+		Version:      Version,
+		Model:        modelName(file),
+		MaxTokens:    512,
+		RoutingDType: Int32,
+		ProbsDType:   FP32,
+		Dispatch:     Dispatch{Quantize: QuantizeNone},
+		Combine:      Combine{Order: OrderAny}, // Wire follows DType
+		Arch:         append([]string(nil), archs...),
+		Transports:   append([]Transport(nil), transports...),
+		SMLimit:      32,
+		Timeout:      2 * time.Second,
+	}
+}
+
+// modelName makes a model's name of a file's.
+func modelName(file string) string {
+	name := filepath.Base(filepath.ToSlash(file))
+	name = strings.TrimSuffix(name, filepath.Ext(name))
+	name = strings.Map(func(r rune) rune {
+		if r < 0x80 && modelChar(byte(r)) {
+			return r
+		}
+		return '-'
+	}, name)
+	name = strings.TrimLeft(name, "._-")
+	name = name[:min(len(name), maxModel)]
+	return orElse(name, "model")
+}
+
+func orElse[T ~string](v, otherwise T) T {
+	if v == "" {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,168 @@
+package spec
+
+import "time"
+
+// Version is the one version of the spec's language that this package reads.
+const Version = 1
+
+// Spec is the shape of one model's expert-parallel exchange: everything that
+// the generated code depends on. Specs come from [Parse] or [Load]; one built
+// or changed in Go should go through [Spec.Validate].
+type Spec struct {
+	// Version of the spec's language; always [Version].
+	Version int
+
+	// Model names the model in generated comments and metrics: letters, digits
+	// and "._-", starting with a letter or digit, at most 64 bytes. The default
+	// is the file's base name without its extension.
+	Model string
+
+	// HiddenDim is the number of elements in one token's hidden state. A row,
+	// HiddenDim elements of DType, is a multiple of 16 bytes of at most 1 MiB,
+	// because kernels move it in 16-byte vectors. Required.
+	HiddenDim int
+
+	// TopK is the number of experts that each token is routed to, 1..32.
+	// Required.
+	TopK int
+
+	// NumExperts is the number of routed experts in the whole model, over all
+	// ranks: at least TopK and at least EPSize, at most 65536 and at most what
+	// RoutingDType can count. It need not be a multiple of EPSize, see
+	// [Spec.LocalExperts]. 0 means "not known": then nothing that depends on it
+	// is checked, here or later, and no expert is anybody's.
+	NumExperts int
+
+	// EPSize is the number of ranks (GPUs) in the expert-parallel group, 1..72.
+	// With 1 the exchange is a pass-through. Required.
+	EPSize int
+
+	// DType is the element type of hidden states: BF16, FP16 or FP32. Required.
+	DType DType
+
+	// MaxTokens is the most tokens that one rank may bring to one step,
+	// 1..65536. It sizes the buffers: EPSize × MaxTokens rows of hidden states
+	// must fit in 16 GiB. Default 512.
+	MaxTokens int
+
+	// RoutingDType is the type of expert ids: Int16 (not built for
+	// an odd TopK), Int32 (default) or Int64.
+	RoutingDType DType
+
+	// ProbsDType is the type of routing probabilities: FP32 (default) or
+	// BF16 (not built for an odd TopK).
+	ProbsDType DType
+
+	// Dispatch is how tokens travel to the experts.
+	Dispatch Dispatch
+
+	// Combine is how partial results travel back.
+	Combine Combine
+
+	// Arch lists the GPU architectures to compile for, in nvcc's names. A set:
+	// kept sorted as in the allowed list. Default sm_90a and sm_100a.
+	Arch []string
+
+	// Transports lists the transports to generate. A set: always kept in the
+	// order nvls, p2p, nccl, in which they are tried. Default all three.
+	Transports []Transport
+
+	// SMLimit is the most streaming multiprocessors that one kernel may occupy
+	// (its number of blocks), 1..132. Default 32.
+	SMLimit int
+
+	// Timeout bounds every wait for a peer, 1ms..10m. Default 2s.
+	Timeout time.Duration
+}
+
+// Dispatch is how tokens travel to the experts.
+type Dispatch struct {
+	// Quantize is what is done to hidden states before they are sent.
+	Quantize Quantize
+}
+
+// Combine is how partial results travel back and are summed.
+type Combine struct {
+	// Wire is the element type of partial sums between GPUs: the spec's DType
+	// (default), or FP32 for more exact sums at more bytes.
+	Wire DType
+
+	// Order is the order in which the ranks' partial sums are added.
+	Order Order
+
+	// Epilogue lists, in order of application and at most once each, what the
+	// combine kernel does to the sum before it stores it. Default none.
+	Epilogue []Epilogue
+}
+
+// DType is the type of one element in memory or on the wire.
+type DType string
+
+// The element types. Each field of a [Spec] allows some of them.
+const (
+	BF16  DType = "bf16"
+	FP16  DType = "fp16"
+	FP32  DType = "fp32"
+	Int16 DType = "int16"
+	Int32 DType = "int32"
+	Int64 DType = "int64"
+)
+
+// Size returns the size of one element in bytes, or 0 for a type that this
+// package does not know.
+func (t DType) Size() int {
+	switch t {
+	case BF16, FP16, Int16:
+		return 2
+	case FP32, Int32:
+		return 4
+	case Int64:
+		return 8
+	}
+	return 0
+}
+
+// Quantize is what is done to hidden states before dispatch.
+type Quantize string
+
+const (
+	// QuantizeNone sends hidden states as they are.
+	QuantizeNone Quantize = "none"
+	// QuantizeFP8 sends fp8 e4m3 with one fp32 scale per 128 elements.
+	QuantizeFP8 Quantize = "fp8_e4m3_block128"
+)
+
+// Order is the order in which combine adds the ranks' partial sums.
+type Order string
+
+const (
+	// OrderAny leaves the order to the hardware; results may differ in the last
+	// bits from run to run.
+	OrderAny Order = "any"
+	// OrderRank adds in rank order in fp32: the same bits every time.
+	OrderRank Order = "rank"
+)
+
+// Epilogue is one operation fused into the end of combine.
+type Epilogue string
+
+const (
+	// AddShared adds the shared expert's output.
+	AddShared Epilogue = "add_shared"
+	// Residual adds the residual stream.
+	Residual Epilogue = "residual"
+	// RMSNorm normalises the row by its root mean square.
+	RMSNorm Epilogue = "rmsnorm"
+)
+
+// Transport is a way for bytes to get from one GPU to another.
+type Transport string
+
+const (
+	// NVLS is NVLink SHARP: multicast stores and in-switch reduction.
+	NVLS Transport = "nvls"
+	// P2P is loads and stores on peer-mapped memory.
+	P2P Transport = "p2p"
+	// NCCL is NCCL's collectives.
+	NCCL Transport = "nccl"
+)
