@@ -1,0 +1,146 @@
+package gen
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/moegen/moegen/spec"
+	"github.com/moegen/moegen/templates"
+)
+
+// kernelData is what the CUDA templates see.
+type kernelData struct {
+	Model                                           string
+	Ranks, HiddenDim, TopK, MaxTokens               int
+	MaxBlocks, Threads, CountThreads                int
+	Unroll, CombineUnroll                           int
+	Out, Wire, Routing, ProbsName                   string // dtype names of the spec
+	HiddenType, WireType, RoutingType, ProbsType    string // for comments
+	RoutingPack, ProbsPack, IndexType, LdReduceType string
+	RoutingPacks, ProbsPacks, HiddenPacks           int
+	WirePacks, WirePerOut, WireElements             int
+	OutElements                                     int
+	HasPack8, HasPack4, CastsOutput                 bool
+	Unicast, P2P                                    bool     // any of nvls and p2p; p2p
+	Transports                                      []string // those with dispatch and combine kernels of their own
+	TransportNames                                  []string // all, as in the spec
+	Layout                                          Layout
+}
+
+var packTypes = map[int]string{16: "uint4", 8: "uint2", 4: "uint32_t"}
+
+func newKernelData(s *spec.Spec) kernelData {
+	routingPack, probsPack := packBytes(s.RoutingRowBytes()), packBytes(s.ProbsRowBytes())
+	launch := LaunchOf(s)
+	d := kernelData{
+		Model: s.Model,
+		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
+		MaxBlocks: launch.MaxBlocks, Threads: launch.Threads, CountThreads: launch.CountThreads,
+		Unroll: 4,
+		// About eight loads of 16 bytes in flight a thread.
+		CombineUnroll: max(1, 8/max(s.EPSize, 2)/(s.WireRowBytes()/s.HiddenRowBytes())),
+		Out:           string(s.DType), Wire: string(s.Combine.Wire),
+		Routing: string(s.RoutingDType), ProbsName: string(s.ProbsDType),
+		HiddenType: string(s.DType), WireType: string(s.Combine.Wire),
+		RoutingType: string(s.RoutingDType), ProbsType: string(s.ProbsDType),
+		RoutingPack: packTypes[routingPack], ProbsPack: packTypes[probsPack],
+		RoutingPacks: s.RoutingRowBytes() / routingPack, ProbsPacks: s.ProbsRowBytes() / probsPack,
+		HiddenPacks: s.HiddenRowBytes() / 16, WirePacks: s.WireRowBytes() / 16,
+		WirePerOut:   s.WireRowBytes() / s.HiddenRowBytes(),
+		WireElements: 16 / s.Combine.Wire.Size(), OutElements: 16 / s.DType.Size(),
+		HasPack8:    routingPack == 8 || probsPack == 8,
+		HasPack4:    routingPack == 4 || probsPack == 4,
+		CastsOutput: s.Combine.Wire != s.DType,
+		IndexType:   "int32_t",
+		Layout:      launch.Layout,
+	}
+	// Loop bounds go past the last pack by up to a whole unrolled grid.
+	packs := int64(s.MaxTokens) * int64(max(d.WirePacks, d.HiddenPacks))
+	if packs+int64(s.SMLimit)*threads*int64(d.Unroll)*2 >= 1<<31 {
+		d.IndexType = "int64_t"
+	}
+	switch s.Combine.Wire {
+	case spec.FP32:
+		d.LdReduceType = ".v4.f32"
+	case spec.FP16:
+		d.LdReduceType = ".acc::f32.v4.f16x2"
+	default:
+		d.LdReduceType = ".acc::f32.v4.bf16x2"
+	}
+	for _, t := range s.Transports {
+		d.TransportNames = append(d.TransportNames, string(t))
+		if t != spec.NCCL {
+			d.Transports = append(d.Transports, string(t))
+		}
+	}
+	d.Unicast = len(d.Transports) > 0
+	d.P2P = slices.Contains(d.Transports, string(spec.P2P))
+	return d
+}
+
+// parts lists the template files in the order of the generated source.
+func (d *kernelData) parts() []string {
+	parts := []string{"header.cu.tmpl", "layout.cu.tmpl", "memory.cuh", "signal.cuh"}
+	nccl := slices.Contains(d.TransportNames, string(spec.NCCL))
+	if d.Unicast || d.CastsOutput {
+		parts = append(parts, "numbers.cuh.tmpl")
+	}
+	if slices.Contains(d.Transports, string(spec.NVLS)) {
+		parts = append(parts, "nvls.cuh.tmpl")
+	}
+	if d.P2P {
+		parts = append(parts, "p2p.cuh")
+	}
+	parts = append(parts, "counts.cu.tmpl")
+	if d.Unicast {
+		parts = append(parts, "dispatch.cu.tmpl", "combine.cu.tmpl")
+	}
+	if nccl {
+		parts = append(parts, "nccl.cu.tmpl")
+	}
+	return parts
+}
+
+// CUDA returns the CUDA source of a spec: self-contained, with only what the
+// spec asks for, the same bytes for the same spec.
+func CUDA(s *spec.Spec) ([]byte, error) {
+	d := newKernelData(s)
+	t, err := template.New("").Funcs(template.FuncMap{
+		"join":      strings.Join,
+		"transport": func(name string) string { return map[string]string{"nvls": "NVLS", "p2p": "P2P"}[name] },
+	}).Option("missingkey=error").ParseFS(templates.CUDA(), "*")
+	if err != nil {
+		return nil, fmt.Errorf("parse CUDA templates: %w", err)
+	}
+	var out bytes.Buffer
+	for i, part := range d.parts() {
+		if i > 0 {
+			out.WriteByte('\n')
+		}
+		if err := t.ExecuteTemplate(&out, part, &d); err != nil {
+			return nil, fmt.Errorf("generate %s: %w", part, err)
+		}
+	}
+	return tidy(out.Bytes()), nil
+}
+
+// tidy folds runs of blank lines, which template conditions leave behind.
+func tidy(src []byte) []byte {
+	var out bytes.Buffer
+	blank := 0
+	for line := range bytes.Lines(src) {
+		line = append(bytes.TrimRight(line, " \t\n"), '\n')
+		if len(line) == 1 {
+			if blank++; blank > 1 {
+				continue
+			}
+		} else {
+			blank = 0
+		}
+		out.Write(line)
+	}
+	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
+}

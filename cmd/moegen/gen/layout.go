@@ -1,0 +1,70 @@
+package gen
+
+import (
+	"github.com/moegen/moegen/spec"
+)
+
+// threads is the number of threads in a block of dispatch and combine.
+const threads = 512
+
+// Layout is where things are in a rank's symmetric memory and how large its
+// private state is. Offsets and sizes are in bytes; the same on every rank.
+type Layout struct {
+	Failure       uint64 // uint64
+	CountSlots    uint64 // uint64[2][ranks]
+	DispatchFlags uint64 // uint32[blocks][ranks]
+	CombineFlags  uint64 // uint32[blocks][ranks]
+	Routing       uint64 // gathered routing
+	Probs         uint64 // gathered probabilities
+	Hidden        uint64 // gathered hidden states
+	Partial       uint64 // the experts' partial sums
+	Bytes         uint64 // end of the symmetric memory
+
+	ControlBytes uint64 // the private Control struct
+	StepOffset   uint64 // its Step
+	EpochOffset  uint64 // its epochs, to the end
+}
+
+// tensorAlign separates the tensors by more than any vector access or cache
+// line needs, so that views of them suit any expert kernel.
+const tensorAlign = 1024
+
+func layoutOf(s *spec.Spec) Layout {
+	ranks, blocks := uint64(s.EPSize), uint64(s.SMLimit)
+	rows := ranks * uint64(s.MaxTokens)
+	at := uint64(0)
+	place := func(bytes, align uint64) uint64 {
+		start := alignUp(at, align)
+		at = start + bytes
+		return start
+	}
+	var l Layout
+	l.Failure = place(8, 128)
+	l.CountSlots = place(2*ranks*8, 128)
+	l.DispatchFlags = place(blocks*ranks*4, 128)
+	l.CombineFlags = place(blocks*ranks*4, 128)
+	l.Routing = place(rows*uint64(s.RoutingRowBytes()), tensorAlign)
+	l.Probs = place(rows*uint64(s.ProbsRowBytes()), tensorAlign)
+	l.Hidden = place(rows*uint64(s.HiddenRowBytes()), tensorAlign)
+	l.Partial = place(rows*uint64(s.WireRowBytes()), tensorAlign)
+	l.Bytes = alignUp(at, tensorAlign)
+
+	// struct Control in layout.cu.tmpl: two words of 8, one and eleven of 4,
+	// then Step (4 + ranks + ranks+1 words of 4) and the epochs.
+	l.StepOffset = 64
+	l.EpochOffset = l.StepOffset + 4*(4+ranks+ranks+1)
+	l.ControlBytes = alignUp(l.EpochOffset+2*4*blocks*ranks, 8)
+	return l
+}
+
+func alignUp(n, align uint64) uint64 { return (n + align - 1) / align * align }
+
+// packBytes is the widest unit, up to 16 bytes, that divides a row.
+func packBytes(rowBytes int) int {
+	for b := 16; b > 4; b /= 2 {
+		if rowBytes%b == 0 {
+			return b
+		}
+	}
+	return 4
+}

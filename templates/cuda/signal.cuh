@@ -1,0 +1,90 @@
+// ---- Signals, bounded waits and failures -----------------------------------
+
+enum Phase : uint32_t { kPhaseCounts = 1, kPhaseDispatch = 2, kPhaseCombine = 3 };
+enum Code : uint32_t { kTimeout = 1, kTooManyTokens = 2, kGridMismatch = 3 };
+
+// How many polls pass between looks at the clock and at the failure word.
+constexpr uint32_t kPollsPerCheck = 64;
+
+__device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
+  return reinterpret_cast<uint64_t*>(g.symm[rank] + kFailure);
+}
+
+// Once a rank has failed, its kernels neither send nor signal, so that no peer
+// can take what it left behind for a result.
+__device__ __forceinline__ bool has_failed(const Group& g) {
+  return load_relaxed(failure_word(g, g.rank)) != 0;
+}
+
+// A failure as one word: code << 56 | phase << 48 | rank << 40 | peer << 32 | epoch.
+__device__ __forceinline__ uint64_t failure(const Group& g, Code code, Phase phase, int peer, uint32_t epoch) {
+  return uint64_t(code) << 56 | uint64_t(phase) << 48 | uint64_t(g.rank) << 40 | uint64_t(peer) << 32 | epoch;
+}
+
+// Records a failure here, at every peer and for the host. The first one stays.
+__device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int peer, uint32_t epoch) {
+  const uint64_t word = failure(g, code, phase, peer, epoch);
+  unsigned long long* own = reinterpret_cast<unsigned long long*>(failure_word(g, g.rank));
+  const uint64_t first = atomicCAS_system(own, 0ull, static_cast<unsigned long long>(word));
+  if (first == 0) {
+    for (int r = 0; r < kRanks; ++r) {
+      if (r != g.rank) store_relaxed(failure_word(g, r), word);
+    }
+  }
+  store_relaxed(g.control->status, first == 0 ? word : first);
+}
+
+// Decides whether a wait that has not been satisfied should end: because the
+// group has failed already, or because this wait is past its deadline.
+// *deadline is 0 at the first call.
+__device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, uint32_t epoch,
+                                     uint64_t* deadline) {
+  const uint64_t word = load_relaxed(failure_word(g, g.rank));
+  if (word != 0) {
+    store_relaxed(g.control->status, word);
+    return true;
+  }
+  const uint64_t now = global_timer();
+  if (*deadline == 0) *deadline = now + g.control->timeout_ns;
+  if (now < *deadline) return false;
+  fail(g, kTimeout, phase, peer, epoch);
+  return true;
+}
+
+// Waits until peer's flag has reached epoch. What peer wrote before it raised
+// the flag is visible to this thread afterwards. False: the group has failed.
+__device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uint32_t* flag, int peer,
+                                          uint32_t epoch) {
+  uint64_t deadline = 0;
+  for (uint32_t polls = 1; int32_t(load_acquire(flag) - epoch) < 0; ++polls) {
+    if (polls % kPollsPerCheck == 0 && give_up(g, phase, peer, epoch, &deadline)) return false;
+  }
+  return true;
+}
+
+// Tells every rank that this block has reached the next epoch and waits until
+// the same block of every rank has. Flags are per block: a block waits only
+// for those whose data it shares, and no block waits for a whole grid.
+//
+// Called by all threads, after __syncthreads() where the block's threads wrote
+// data that the flag announces; thread r of the block speaks with rank r and
+// keeps the pair's epoch in a word of its own. False: the group has failed
+// (not uniform over the block).
+template <typename Transport>
+__device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size_t flags, uint32_t* epochs) {
+  const int peer = threadIdx.x;
+  if (peer >= kRanks) return true;
+  const size_t block = size_t(blockIdx.x) * kRanks;
+  const uint32_t epoch = epochs[block + peer] + 1;
+  if (has_failed(g)) return false;
+
+  // Orders what this rank did through multicast addresses with what others do
+  // through unicast ones after they have seen the flag, and the reverse.
+  Transport::fence();
+  char* const theirs = g.symm[peer] + flags + (block + g.rank) * sizeof(uint32_t);
+  char* const ours = g.symm[g.rank] + flags + (block + peer) * sizeof(uint32_t);
+  store_release(reinterpret_cast<uint32_t*>(theirs), epoch);
+  if (!wait_flag(g, phase, reinterpret_cast<uint32_t*>(ours), peer, epoch)) return false;
+  epochs[block + peer] = epoch;
+  return true;
+}
