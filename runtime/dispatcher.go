@@ -1,0 +1,264 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/symm"
+)
+
+// Dispatcher exchanges the tokens of one model's MoE layers for one rank. It
+// is the untyped core of what generated packages export.
+//
+// A step is BeginStep, then Dispatch and Combine in turn, once a layer. All
+// three only enqueue kernels on the caller's stream: nothing in a step waits
+// for the host, allocates, or synchronises, and all of it may be captured into
+// a graph. Operations of one group run in one order on all ranks, on one
+// stream per rank. A Dispatcher may be used by one goroutine at a time.
+type Dispatcher struct {
+	prog  *Program
+	group Group
+	rank  int
+	dev   driver.Device
+
+	transport Transport
+	refusals  []Refusal
+	image     string // where the kernels came from
+	mem       *symm.Memory
+	control   driver.DevicePtr
+	status    driver.HostMemory
+	out       driver.DevicePtr // Combine's output, [MaxTokens][HiddenDim]
+	module    driver.Module
+	engine    engine
+	undo      []func() error
+
+	capacity int
+	state    state
+	failed   error
+	scratch  params // reused by every launch
+	prefix   int    // length of the packed Group at scratch's start
+}
+
+// state is what may come next.
+type state int
+
+const (
+	stateNew        state = iota // BeginStep
+	stateStep                    // Dispatch or BeginStep
+	stateDispatched              // Combine
+	stateClosed
+)
+
+// engine enqueues the three operations over one transport.
+type engine interface {
+	counts(s driver.Stream, t Tokens) error
+	dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error
+	combine(s driver.Stream, partial, out driver.DevicePtr) error
+}
+
+// NewDispatcher builds a rank's dispatcher. All ranks call it, each in a
+// goroutine of its own (see LocalGroup.Each); it succeeds on all of them or
+// fails on all of them. It allocates everything that steps need and must not
+// run inside a capture.
+//
+// The transport is the first of the program's that every rank can use; see
+// Transport and Refusals.
+func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...Option) (*Dispatcher, error) {
+	o := options{timeout: p.Timeout, logger: slog.Default()}
+	for _, f := range opts {
+		f(&o)
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if g.Size() != p.Ranks {
+		return nil, fmt.Errorf("%w: %s is generated for ep_size %d and the group has %d ranks: generate it for this group, or form another", ErrGroup, p.Name, p.Ranks, g.Size())
+	}
+	dev, err := g.Device(rank)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGroup, err)
+	}
+	candidates, refusals, err := vote(ctx, g, rank, p, &o)
+	if err != nil {
+		return nil, err
+	}
+	var failures []error
+	for _, t := range candidates {
+		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens}
+		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o))
+		if err == nil {
+			d.refusals = refusals
+			o.logger.Info("moegen dispatcher", "model", p.Name, "rank", rank, "ranks", p.Ranks, "gpu", dev.Info().Name,
+				"transport", string(t), "memory", d.mem.Provider, "kernels", d.image, "refused", joinRefusals(refusals))
+			return d, nil
+		}
+		failures = append(failures, err, d.release())
+		refusals = append(refusals, Refusal{Rank: rank, Transport: t, Reason: err.Error()})
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNoTransport, errors.Join(failures...))
+}
+
+// build acquires what the transport needs. What it acquired before it failed
+// is in d.undo.
+func (d *Dispatcher) build(ctx context.Context, o *options) error {
+	p := d.prog
+	req := symm.Request{Device: d.dev, Rank: d.rank, Bytes: p.Layout.Bytes, Multicast: d.transport == NVLS}
+	var err error
+	if d.transport == NCCL || p.Ranks == 1 {
+		d.mem, err = symm.Local(d.group, req)
+	} else {
+		provider := o.provider
+		if provider == nil {
+			provider = symm.VMM{}
+		}
+		d.mem, err = provider.Allocate(ctx, d.group, req)
+	}
+	if err != nil {
+		return err
+	}
+	d.undo = append(d.undo, d.mem.Close)
+	if err := d.allocControl(o); err != nil {
+		return err
+	}
+	if d.out, err = d.alloc(uint64(p.MaxTokens * p.HiddenRowBytes())); err != nil {
+		return err
+	}
+	if d.module, d.image, err = LoadSource(ctx, d.dev, p.Name+".cu", p.Source, p.PTX); err != nil {
+		return err
+	}
+	d.undo = append(d.undo, d.module.Unload)
+	d.scratch.group(d.mem.Unicast, d.mem.Multicast, d.control, d.rank)
+	d.prefix = len(d.scratch)
+	if d.transport == NCCL && p.Ranks > 1 {
+		d.engine, err = newNCCLEngine(ctx, d)
+	} else {
+		d.engine, err = newKernelEngine(d)
+	}
+	return err
+}
+
+// allocControl makes the kernels' private state and the word through which
+// they tell the host of a failure.
+func (d *Dispatcher) allocControl(o *options) error {
+	var err error
+	if d.status, err = d.dev.AllocHost(64); err != nil {
+		return err
+	}
+	d.undo = append(d.undo, d.status.Free)
+	clear(d.status.Bytes())
+	if d.control, err = d.alloc(d.prog.Layout.Control); err != nil {
+		return err
+	}
+	l := d.prog.Layout
+	state := make([]byte, l.Control)
+	binary.LittleEndian.PutUint64(state, uint64(o.timeout.Nanoseconds()))
+	binary.LittleEndian.PutUint64(state[8:], uint64(d.status.Ptr()))
+	binary.LittleEndian.PutUint32(state[16:], o.epoch)
+	for i := l.Epochs; i < l.Control; i += 4 {
+		binary.LittleEndian.PutUint32(state[i:], o.epoch)
+	}
+	return d.dev.Write(d.control, state)
+}
+
+func (d *Dispatcher) alloc(bytes uint64) (driver.DevicePtr, error) {
+	p, err := d.dev.Alloc(max(bytes, 16))
+	if err != nil {
+		return 0, fmt.Errorf("allocate %d bytes: %w", bytes, err)
+	}
+	d.undo = append(d.undo, func() error { return d.dev.Free(p) })
+	return p, nil
+}
+
+func (d *Dispatcher) release() error {
+	var errs []error
+	for i := len(d.undo) - 1; i >= 0; i-- {
+		errs = append(errs, d.undo[i]())
+	}
+	d.undo = nil
+	return errors.Join(errs...)
+}
+
+// Rank, Device, Transport, Refusals and Program say what the dispatcher is.
+func (d *Dispatcher) Rank() int             { return d.rank }
+func (d *Dispatcher) Device() driver.Device { return d.dev }
+func (d *Dispatcher) Program() *Program     { return d.prog }
+
+// Transport is what the group agreed on; Local for a group of one.
+func (d *Dispatcher) Transport() Transport {
+	if d.prog.Ranks == 1 {
+		return Local
+	}
+	return d.transport
+}
+
+// Refusals says which preferred transports were not used, and why, by rank.
+func (d *Dispatcher) Refusals() []Refusal { return d.refusals }
+
+// Provider says who made the symmetric memory: "vmm", "nccl" or "local".
+func (d *Dispatcher) Provider() string { return d.mem.Provider }
+
+// Image says where the kernels came from.
+func (d *Dispatcher) Image() string { return d.image }
+
+// NewStream returns a stream of the rank's device, which the caller closes.
+func (d *Dispatcher) NewStream() (driver.Stream, error) { return d.dev.NewStream() }
+
+// NewTensor allocates a tensor of rows rows of rowBytes bytes on the rank's
+// device. It is freed with the dispatcher.
+func (d *Dispatcher) NewTensor(rows, rowBytes int) (Tensor, error) {
+	if d.state == stateClosed {
+		return Tensor{}, ErrClosed
+	}
+	p, err := d.alloc(uint64(rows) * uint64(rowBytes))
+	return Tensor{Ptr: p, Rows: rows}, err
+}
+
+// Err returns the failure that the kernels have reported so far, nil if there
+// is none. It does not wait; after a synchronised step it is conclusive.
+// Having returned a *StepError it forgets it.
+func (d *Dispatcher) Err() error {
+	if d.failed != nil {
+		return d.failed
+	}
+	word := (*uint64)(unsafe.Pointer(unsafe.SliceData(d.status.Bytes())))
+	w := atomic.LoadUint64(word)
+	if w == 0 {
+		return nil
+	}
+	err := decodeFailure(w)
+	if errors.Is(err, ErrTokens) {
+		atomic.CompareAndSwapUint64(word, w, 0)
+		return err
+	}
+	d.failed = err
+	return err
+}
+
+// Synchronize waits for the stream and returns what went wrong in the steps on
+// it, if anything did.
+func (d *Dispatcher) Synchronize(s driver.Stream) error {
+	if d.state == stateClosed {
+		return ErrClosed
+	}
+	if err := s.Synchronize(); err != nil {
+		return err
+	}
+	return d.Err()
+}
+
+// Close ends the rank's use of the dispatcher. Memory goes back when all ranks
+// of the group have closed theirs, because peers may still store into it. A
+// second Close does nothing.
+func (d *Dispatcher) Close() error {
+	if d.state == stateClosed {
+		return nil
+	}
+	d.state = stateClosed
+	return d.group.Leave(d.rank, d.release)
+}

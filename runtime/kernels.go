@@ -1,0 +1,96 @@
+package runtime
+
+import (
+	"fmt"
+
+	"github.com/moegen/moegen/runtime/driver"
+)
+
+// kernelEngine runs moegen's own kernels, over nvls or p2p.
+type kernelEngine struct {
+	d                               *Dispatcher
+	countsFn, dispatchFn, combineFn driver.Function
+}
+
+func newKernelEngine(d *Dispatcher) (*kernelEngine, error) {
+	e := &kernelEngine{d: d}
+	err := d.functions(map[string]*driver.Function{
+		"moegen_counts":                          &e.countsFn,
+		"moegen_dispatch_" + string(d.transport): &e.dispatchFn,
+		"moegen_combine_" + string(d.transport):  &e.combineFn,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []driver.Function{e.dispatchFn, e.combineFn} {
+		if err := d.checkResident(f); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// functions looks kernels up by name.
+func (d *Dispatcher) functions(want map[string]*driver.Function) error {
+	for name, f := range want {
+		fn, err := d.module.Function(name)
+		if err != nil {
+			return fmt.Errorf("kernel %s: %w", name, err)
+		}
+		*f = fn
+	}
+	return nil
+}
+
+// checkResident makes sure that a whole grid fits on the GPU at once: blocks
+// wait for blocks of other GPUs, and one that is not resident would never be.
+func (d *Dispatcher) checkResident(f driver.Function) error {
+	perSM, err := f.MaxActiveBlocks(d.prog.Threads, 0)
+	if err != nil {
+		return err
+	}
+	if sms := d.dev.Info().SMs; perSM*sms < d.prog.MaxBlocks {
+		return fmt.Errorf("%s needs %d blocks resident at once and GPU %d holds %d (%d multiprocessors): lower sm_limit",
+			f.Name(), d.prog.MaxBlocks, d.dev.Ordinal(), perSM*sms, sms)
+	}
+	return nil
+}
+
+// begin starts the packed parameters of a launch with the Group.
+func (d *Dispatcher) begin() *params {
+	d.scratch = d.scratch[:d.prefix]
+	return &d.scratch
+}
+
+// grid is the launch shape of dispatch and combine for the capacity.
+func (d *Dispatcher) grid() driver.LaunchConfig {
+	return driver.LaunchConfig{Grid: driver.Dim3{X: d.prog.blocks(d.capacity)}, Block: driver.Dim3{X: d.prog.Threads}}
+}
+
+func oneBlock(threads int) driver.LaunchConfig {
+	return driver.LaunchConfig{Grid: driver.Dim3{X: 1}, Block: driver.Dim3{X: threads}}
+}
+
+func (e *kernelEngine) counts(s driver.Stream, t Tokens) error {
+	p := e.d.begin()
+	p.ptr(t.ptr)
+	p.i32(t.n)
+	p.i32(e.d.prog.blocks(e.d.capacity))
+	p.i32(e.d.capacity)
+	return s.Launch(e.countsFn, oneBlock(e.d.prog.CountThreads), *p)
+}
+
+func (e *kernelEngine) dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error {
+	p := e.d.begin()
+	p.ptr(routing)
+	p.ptr(probs)
+	p.ptr(hidden)
+	return s.Launch(e.dispatchFn, e.d.grid(), *p)
+}
+
+func (e *kernelEngine) combine(s driver.Stream, partial, out driver.DevicePtr) error {
+	p := e.d.begin()
+	p.ptr(partial)
+	p.ptr(out)
+	return s.Launch(e.combineFn, e.d.grid(), *p)
+}

@@ -1,0 +1,158 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/moegen/moegen/runtime/driver"
+)
+
+// ncclEngine runs NCCL's collectives, which move the same number of rows from
+// every rank, between kernels that pad and compact.
+type ncclEngine struct {
+	d    *Dispatcher
+	comm driver.Collective
+
+	announceFn, countsFn, padFn, compactFn, expandFn, outputFn driver.Function
+
+	word, words    driver.DevicePtr // this rank's count word, and all ranks'
+	send, recv     rowBuffers       // [capacity] and [ranks][capacity]
+	partials, sums driver.DevicePtr // [ranks][capacity] and [capacity] wire rows
+}
+
+// rowBuffers holds rows of the three tensors.
+type rowBuffers struct{ routing, probs, hidden driver.DevicePtr }
+
+func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
+	e := &ncclEngine{d: d}
+	var err error
+	if e.comm, err = d.group.Collective(ctx, d.rank); err != nil {
+		return nil, err
+	}
+	err = d.functions(map[string]*driver.Function{
+		"moegen_nccl_announce": &e.announceFn, "moegen_nccl_counts": &e.countsFn, "moegen_nccl_pad": &e.padFn,
+		"moegen_nccl_compact": &e.compactFn, "moegen_nccl_expand": &e.expandFn, "moegen_nccl_output": &e.outputFn,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := d.prog
+	rows, all := p.MaxTokens, p.MaxTokens*p.Ranks
+	for _, b := range []struct {
+		at    *driver.DevicePtr
+		bytes int
+	}{
+		{&e.word, 8}, {&e.words, 8 * p.Ranks},
+		{&e.send.routing, rows * p.RoutingRowBytes()}, {&e.recv.routing, all * p.RoutingRowBytes()},
+		{&e.send.probs, rows * p.ProbsRowBytes()}, {&e.recv.probs, all * p.ProbsRowBytes()},
+		{&e.send.hidden, rows * p.HiddenRowBytes()}, {&e.recv.hidden, all * p.HiddenRowBytes()},
+		{&e.partials, all * p.WireRowBytes()}, {&e.sums, rows * p.WireRowBytes()},
+	} {
+		if *b.at, err = d.alloc(uint64(b.bytes)); err != nil {
+			return nil, err
+		}
+		// Padding rows travel too: let them be zeros rather than anything.
+		if err := clearMemory(d.dev, *b.at, uint64(max(b.bytes, 16))); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func clearMemory(d driver.Device, p driver.DevicePtr, bytes uint64) error {
+	s, err := d.NewStream()
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.MemsetAsync(p, 0, bytes), s.Synchronize(), s.Close())
+}
+
+// collect runs f's collectives as one launch.
+func (e *ncclEngine) collect(f func() error) error {
+	if err := e.comm.GroupStart(); err != nil {
+		return err
+	}
+	return errors.Join(f(), e.comm.GroupEnd())
+}
+
+func (e *ncclEngine) counts(s driver.Stream, t Tokens) error {
+	d := e.d
+	blocks := d.prog.blocks(d.capacity)
+	p := d.begin()
+	p.ptr(t.ptr)
+	p.i32(t.n)
+	p.i32(blocks)
+	p.i32(d.capacity)
+	p.ptr(e.word)
+	if err := s.Launch(e.announceFn, oneBlock(32), *p); err != nil {
+		return err
+	}
+	if err := e.comm.AllGather(s, e.word, e.words, 8); err != nil {
+		return err
+	}
+	p = d.begin()
+	p.ptr(e.words)
+	p.i32(blocks)
+	return s.Launch(e.countsFn, oneBlock(d.prog.CountThreads), *p)
+}
+
+func (e *ncclEngine) dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error {
+	d, capacity := e.d, uint64(e.d.capacity)
+	p := d.begin()
+	for _, ptr := range []driver.DevicePtr{routing, probs, hidden, e.send.routing, e.send.probs, e.send.hidden} {
+		p.ptr(ptr)
+	}
+	if err := s.Launch(e.padFn, d.grid(), *p); err != nil {
+		return err
+	}
+	err := e.collect(func() error {
+		return errors.Join(
+			e.comm.AllGather(s, e.send.routing, e.recv.routing, capacity*uint64(d.prog.RoutingRowBytes())),
+			e.comm.AllGather(s, e.send.probs, e.recv.probs, capacity*uint64(d.prog.ProbsRowBytes())),
+			e.comm.AllGather(s, e.send.hidden, e.recv.hidden, capacity*uint64(d.prog.HiddenRowBytes())))
+	})
+	if err != nil {
+		return err
+	}
+	p = d.begin()
+	p.ptr(e.recv.routing)
+	p.ptr(e.recv.probs)
+	p.ptr(e.recv.hidden)
+	p.i32(d.capacity)
+	return s.Launch(e.compactFn, d.grid(), *p)
+}
+
+func (e *ncclEngine) combine(s driver.Stream, partial, out driver.DevicePtr) error {
+	d := e.d
+	p := d.begin()
+	p.ptr(partial)
+	p.ptr(e.partials)
+	p.i32(d.capacity)
+	if err := s.Launch(e.expandFn, d.grid(), *p); err != nil {
+		return err
+	}
+	wire, err := elementType(d.prog.Wire)
+	if err != nil {
+		return err
+	}
+	if err := e.comm.ReduceScatter(s, e.partials, e.sums, uint64(d.capacity*d.prog.HiddenDim), wire); err != nil {
+		return err
+	}
+	p = d.begin()
+	p.ptr(e.sums)
+	p.ptr(out)
+	return s.Launch(e.outputFn, d.grid(), *p)
+}
+
+func elementType(t DType) (driver.ElementType, error) {
+	switch t {
+	case BF16:
+		return driver.BFloat16, nil
+	case FP16:
+		return driver.Float16, nil
+	case FP32:
+		return driver.Float32, nil
+	}
+	return 0, fmt.Errorf("NCCL cannot add %s", t)
+}

@@ -1,0 +1,38 @@
+package runtime
+
+import (
+	"encoding/binary"
+
+	"github.com/moegen/moegen/runtime/driver"
+)
+
+// params packs kernel parameters: each at its natural alignment, in
+// declaration order, little-endian.
+type params []byte
+
+func (p *params) align(n int) {
+	for len(*p)%n != 0 {
+		*p = append(*p, 0)
+	}
+}
+
+func (p *params) ptr(v driver.DevicePtr) {
+	p.align(8)
+	*p = binary.LittleEndian.AppendUint64(*p, uint64(v))
+}
+
+func (p *params) i32(v int) {
+	p.align(4)
+	*p = binary.LittleEndian.AppendUint32(*p, uint32(int32(v)))
+}
+
+// group packs struct Group, the first parameter of every kernel.
+func (p *params) group(symm []driver.DevicePtr, multicast, control driver.DevicePtr, rank int) {
+	for _, s := range symm {
+		p.ptr(s)
+	}
+	p.ptr(multicast)
+	p.ptr(control)
+	p.i32(rank)
+	p.align(8)
+}

@@ -1,0 +1,155 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/moegen/moegen/runtime/cuda"
+	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/nccl"
+)
+
+// TransportEnv names the environment variable that asks for a transport.
+const TransportEnv = "MOEGEN_TRANSPORT"
+
+// ballot is what a rank tells the others before anything is allocated.
+type ballot struct {
+	Version  int
+	Program  string // hash of the spec
+	Plan     []PlanRow
+	Wanted   Transport            // "" leaves the choice open
+	Refusals map[Transport]string // why this rank cannot use a transport
+}
+
+// vote finds the transports that all ranks can use, in the program's order,
+// and everything that speaks against the others. It returns the same on all
+// ranks.
+func vote(ctx context.Context, g Group, rank int, p *Program, o *options) ([]Transport, []Refusal, error) {
+	mine := ballot{Version: Version, Program: p.SpecHash, Plan: p.Plan, Wanted: o.transport, Refusals: map[Transport]string{}}
+	if mine.Wanted == "" {
+		mine.Wanted = Transport(os.Getenv(TransportEnv))
+	}
+	for _, t := range p.Transports {
+		if reason := refuse(g, rank, t); reason != "" {
+			mine.Refusals[t] = reason
+		}
+	}
+	msg, err := json.Marshal(mine)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := g.AllGather(ctx, rank, msg)
+	if err != nil {
+		return nil, nil, err
+	}
+	ballots := make([]ballot, len(all))
+	for r, m := range all {
+		if err := json.Unmarshal(m, &ballots[r]); err != nil {
+			return nil, nil, fmt.Errorf("%w: rank %d sent a ballot that cannot be read: %v", ErrGroup, r, err)
+		}
+	}
+	return count(p, ballots)
+}
+
+// count is the part of vote that every rank does alike.
+func count(p *Program, ballots []ballot) ([]Transport, []Refusal, error) {
+	first := ballots[0]
+	var refusals []Refusal
+	for r, b := range ballots {
+		switch {
+		case b.Version != first.Version:
+			return nil, nil, fmt.Errorf("%w: rank %d has runtime interface %d and rank 0 %d: build all ranks from one version", ErrGroup, r, b.Version, first.Version)
+		case b.Program != first.Program:
+			return nil, nil, fmt.Errorf("%w: rank %d was generated from another spec (%.12s) than rank 0 (%.12s)", ErrGroup, r, b.Program, first.Program)
+		case !slices.Equal(b.Plan, first.Plan):
+			return nil, nil, fmt.Errorf("%w: rank %d has another plan than rank 0", ErrGroup, r)
+		case b.Wanted != first.Wanted:
+			return nil, nil, fmt.Errorf("%w: rank %d asks for transport %q and rank 0 for %q", ErrGroup, r, b.Wanted, first.Wanted)
+		}
+		for _, t := range p.Transports {
+			if reason, ok := b.Refusals[t]; ok {
+				refusals = append(refusals, Refusal{Rank: r, Transport: t, Reason: reason})
+			}
+		}
+	}
+	if first.Wanted != "" && !slices.Contains(p.Transports, first.Wanted) {
+		return nil, nil, fmt.Errorf("%w: transport %q was asked for; the spec generates %v", ErrNoTransport, first.Wanted, p.Transports)
+	}
+	var usable []Transport
+	for _, t := range p.Transports {
+		refused := slices.ContainsFunc(refusals, func(r Refusal) bool { return r.Transport == t })
+		if !refused && (first.Wanted == "" || first.Wanted == t) {
+			usable = append(usable, t)
+		}
+	}
+	if usable == nil {
+		return nil, refusals, fmt.Errorf("%w: %s", ErrNoTransport, joinRefusals(refusals))
+	}
+	return usable, refusals, nil
+}
+
+// refuse says why a rank cannot use a transport, "" if nothing is known
+// against it. It allocates nothing and makes no multicast call.
+func refuse(g Group, rank int, t Transport) string {
+	d, err := g.Device(rank)
+	if err != nil {
+		return err.Error()
+	}
+	switch t {
+	case NVLS:
+		if reason := refuseMulticast(d); reason != "" {
+			return reason
+		}
+		return refusePeers(g, rank, d) // flags go to each peer by unicast
+	case P2P:
+		return refusePeers(g, rank, d)
+	case NCCL:
+		if _, ok := d.Driver().(collectiveMaker); ok {
+			return ""
+		}
+		if _, err := nccl.Open(); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	return fmt.Sprintf("unknown transport %q", t)
+}
+
+func refuseMulticast(d driver.Device) string {
+	// Whoever set one of these variables knows that multicast is broken here;
+	// an emulated machine is not meant.
+	if name := cuda.MulticastDisabledBy(); name != "" && d.Driver().Name() == "cuda" {
+		return fmt.Sprintf("%s=%s turns multicast off", name, os.Getenv(name))
+	}
+	ok, err := d.Attribute(driver.AttrMulticastSupported)
+	if err != nil {
+		return fmt.Sprintf("multicast support is unknown: %v", err)
+	}
+	if ok == 0 {
+		return fmt.Sprintf("GPU %d (%s) does not support multicast, or this binary was built without it", d.Ordinal(), d.Info().Name)
+	}
+	return ""
+}
+
+func refusePeers(g Group, rank int, d driver.Device) string {
+	for peer := range g.Size() {
+		if peer == rank {
+			continue
+		}
+		other, err := g.Device(peer)
+		if err != nil {
+			return err.Error()
+		}
+		ok, err := d.CanAccessPeer(other)
+		if err != nil {
+			return fmt.Sprintf("peer access to rank %d is unknown: %v", peer, err)
+		}
+		if !ok {
+			return fmt.Sprintf("GPU %d cannot access the memory of rank %d's GPU %d", d.Ordinal(), peer, other.Ordinal())
+		}
+	}
+	return ""
+}
