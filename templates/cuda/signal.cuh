@@ -27,6 +27,7 @@ __device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int
   unsigned long long* own = reinterpret_cast<unsigned long long*>(failure_word(g, g.rank));
   const uint64_t first = atomicCAS_system(own, 0ull, static_cast<unsigned long long>(word));
   if (first == 0) {
+#pragma unroll 1
     for (int r = 0; r < kRanks; ++r) {
       if (r != g.rank) store_relaxed(failure_word(g, r), word);
     }
@@ -56,6 +57,7 @@ __device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, u
 __device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uint32_t* flag, int peer,
                                           uint32_t epoch) {
   uint64_t deadline = 0;
+#pragma unroll 1
   for (uint32_t polls = 1; int32_t(load_acquire(flag) - epoch) < 0; ++polls) {
     if (polls % kPollsPerCheck == 0 && give_up(g, phase, peer, epoch, &deadline)) return false;
   }

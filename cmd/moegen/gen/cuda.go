@@ -21,8 +21,7 @@ type kernelData struct {
 	HiddenType, WireType, RoutingType, ProbsType    string // for comments
 	RoutingPack, ProbsPack, IndexType, LdReduceType string
 	RoutingPacks, ProbsPacks, HiddenPacks           int
-	WirePacks, WirePerOut, WireElements             int
-	OutElements                                     int
+	WirePacks, WireElements, OutElements            int
 	HasPack8, HasPack4, CastsOutput                 bool
 	Unicast, P2P                                    bool     // any of nvls and p2p; p2p
 	Transports                                      []string // those with dispatch and combine kernels of their own
@@ -49,7 +48,6 @@ func newKernelData(s *spec.Spec) kernelData {
 		RoutingPack: packTypes[routingPack], ProbsPack: packTypes[probsPack],
 		RoutingPacks: s.RoutingRowBytes() / routingPack, ProbsPacks: s.ProbsRowBytes() / probsPack,
 		HiddenPacks: s.HiddenRowBytes() / 16, WirePacks: s.WireRowBytes() / 16,
-		WirePerOut:   s.WireRowBytes() / s.HiddenRowBytes(),
 		WireElements: 16 / s.Combine.Wire.Size(), OutElements: 16 / s.DType.Size(),
 		HasPack8:    routingPack == 8 || probsPack == 8,
 		HasPack4:    routingPack == 4 || probsPack == 4,
@@ -92,7 +90,7 @@ func (d *kernelData) parts() []string {
 		parts = append(parts, "nvls.cuh.tmpl")
 	}
 	if d.P2P {
-		parts = append(parts, "p2p.cuh")
+		parts = append(parts, "p2p.cuh.tmpl")
 	}
 	parts = append(parts, "counts.cu.tmpl")
 	if d.Unicast {
