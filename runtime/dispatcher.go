@@ -84,14 +84,15 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGroup, err)
 	}
-	candidates, refusals, err := vote(ctx, g, rank, p, &o)
+	v, err := vote(ctx, g, rank, p, &o)
 	if err != nil {
 		return nil, err
 	}
+	refusals := v.refusals
 	var failures []error
-	for _, t := range candidates {
+	for _, t := range v.usable {
 		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens}
-		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o))
+		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o, v.windows))
 		if err == nil {
 			d.refusals = refusals
 			o.logger.Info("moegen dispatcher", "model", p.Name, "rank", rank, "ranks", p.Ranks, "gpu", dev.Info().Name,
@@ -106,7 +107,7 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 
 // build acquires what the transport needs. What it acquired before it failed
 // is in d.undo.
-func (d *Dispatcher) build(ctx context.Context, o *options) error {
+func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error {
 	p := d.prog
 	req := symm.Request{Device: d.dev, Rank: d.rank, Bytes: p.Layout.Bytes, Multicast: d.transport == NVLS}
 	var err error
@@ -114,7 +115,12 @@ func (d *Dispatcher) build(ctx context.Context, o *options) error {
 		d.mem, err = symm.Local(d.group, req)
 	} else {
 		provider := o.provider
-		if provider == nil {
+		switch {
+		case provider != nil:
+		case windows && d.transport == NVLS:
+			// NVIDIA tests this path on hardware of all kinds.
+			provider = symm.NCCL{Communicator: d.group.Collective}
+		default:
 			provider = symm.VMM{}
 		}
 		d.mem, err = provider.Allocate(ctx, d.group, req)

@@ -239,13 +239,17 @@ func (g *LocalGroup) Leave(rank int, release func() error) error {
 		}
 	}
 	g.mu.Unlock()
-	var errs []error
-	for _, d := range g.devices {
-		errs = append(errs, d.Synchronize())
+	errs := make([]error, 2*len(all))
+	for i, d := range g.devices {
+		errs[i] = d.Synchronize()
 	}
-	for _, f := range all {
-		errs = append(errs, f())
+	// All at once: releasing what a library registered can wait for its peers.
+	var wg sync.WaitGroup
+	for i, f := range all {
+		wg.Add(1)
+		go func() { defer wg.Done(); errs[len(all)+i] = f() }()
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }
 

@@ -22,13 +22,22 @@ type ballot struct {
 	Plan     []PlanRow
 	Wanted   Transport            // "" leaves the choice open
 	Refusals map[Transport]string // why this rank cannot use a transport
+	Windows  bool                 // this rank's libnccl can make symmetric memory
+}
+
+// verdict is what a vote came to.
+type verdict struct {
+	usable   []Transport // in the program's order
+	refusals []Refusal
+	windows  bool // on all ranks
 }
 
 // vote finds the transports that all ranks can use, in the program's order,
 // and everything that speaks against the others. It returns the same on all
 // ranks.
-func vote(ctx context.Context, g Group, rank int, p *Program, o *options) ([]Transport, []Refusal, error) {
-	mine := ballot{Version: Version, Program: p.SpecHash, Plan: p.Plan, Wanted: o.transport, Refusals: map[Transport]string{}}
+func vote(ctx context.Context, g Group, rank int, p *Program, o *options) (*verdict, error) {
+	mine := ballot{Version: Version, Program: p.SpecHash, Plan: p.Plan, Wanted: o.transport,
+		Refusals: map[Transport]string{}, Windows: haveWindows(g, rank)}
 	if mine.Wanted == "" {
 		mine.Wanted = Transport(os.Getenv(TransportEnv))
 	}
@@ -39,56 +48,56 @@ func vote(ctx context.Context, g Group, rank int, p *Program, o *options) ([]Tra
 	}
 	msg, err := json.Marshal(mine)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	all, err := g.AllGather(ctx, rank, msg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ballots := make([]ballot, len(all))
 	for r, m := range all {
 		if err := json.Unmarshal(m, &ballots[r]); err != nil {
-			return nil, nil, fmt.Errorf("%w: rank %d sent a ballot that cannot be read: %v", ErrGroup, r, err)
+			return nil, fmt.Errorf("%w: rank %d sent a ballot that cannot be read: %v", ErrGroup, r, err)
 		}
 	}
 	return count(p, ballots)
 }
 
 // count is the part of vote that every rank does alike.
-func count(p *Program, ballots []ballot) ([]Transport, []Refusal, error) {
+func count(p *Program, ballots []ballot) (*verdict, error) {
 	first := ballots[0]
-	var refusals []Refusal
+	v := &verdict{windows: true}
 	for r, b := range ballots {
+		v.windows = v.windows && b.Windows
 		switch {
 		case b.Version != first.Version:
-			return nil, nil, fmt.Errorf("%w: rank %d has runtime interface %d and rank 0 %d: build all ranks from one version", ErrGroup, r, b.Version, first.Version)
+			return nil, fmt.Errorf("%w: rank %d has runtime interface %d and rank 0 %d: build all ranks from one version", ErrGroup, r, b.Version, first.Version)
 		case b.Program != first.Program:
-			return nil, nil, fmt.Errorf("%w: rank %d was generated from another spec (%.12s) than rank 0 (%.12s)", ErrGroup, r, b.Program, first.Program)
+			return nil, fmt.Errorf("%w: rank %d was generated from another spec (%.12s) than rank 0 (%.12s)", ErrGroup, r, b.Program, first.Program)
 		case !slices.Equal(b.Plan, first.Plan):
-			return nil, nil, fmt.Errorf("%w: rank %d has another plan than rank 0", ErrGroup, r)
+			return nil, fmt.Errorf("%w: rank %d has another plan than rank 0", ErrGroup, r)
 		case b.Wanted != first.Wanted:
-			return nil, nil, fmt.Errorf("%w: rank %d asks for transport %q and rank 0 for %q", ErrGroup, r, b.Wanted, first.Wanted)
+			return nil, fmt.Errorf("%w: rank %d asks for transport %q and rank 0 for %q", ErrGroup, r, b.Wanted, first.Wanted)
 		}
 		for _, t := range p.Transports {
 			if reason, ok := b.Refusals[t]; ok {
-				refusals = append(refusals, Refusal{Rank: r, Transport: t, Reason: reason})
+				v.refusals = append(v.refusals, Refusal{Rank: r, Transport: t, Reason: reason})
 			}
 		}
 	}
 	if first.Wanted != "" && !slices.Contains(p.Transports, first.Wanted) {
-		return nil, nil, fmt.Errorf("%w: transport %q was asked for; the spec generates %v", ErrNoTransport, first.Wanted, p.Transports)
+		return nil, fmt.Errorf("%w: transport %q was asked for; the spec generates %v", ErrNoTransport, first.Wanted, p.Transports)
 	}
-	var usable []Transport
 	for _, t := range p.Transports {
-		refused := slices.ContainsFunc(refusals, func(r Refusal) bool { return r.Transport == t })
+		refused := slices.ContainsFunc(v.refusals, func(r Refusal) bool { return r.Transport == t })
 		if !refused && (first.Wanted == "" || first.Wanted == t) {
-			usable = append(usable, t)
+			v.usable = append(v.usable, t)
 		}
 	}
-	if usable == nil {
-		return nil, refusals, fmt.Errorf("%w: %s", ErrNoTransport, joinRefusals(refusals))
+	if v.usable == nil {
+		return nil, fmt.Errorf("%w: %s", ErrNoTransport, joinRefusals(v.refusals))
 	}
-	return usable, refusals, nil
+	return v, nil
 }
 
 // refuse says why a rank cannot use a transport, "" if nothing is known
@@ -116,6 +125,17 @@ func refuse(g Group, rank int, t Transport) string {
 		return ""
 	}
 	return fmt.Sprintf("unknown transport %q", t)
+}
+
+// haveWindows reports whether NCCL can make symmetric memory for the rank. Only
+// real GPUs have NCCL; the emulator's stand-in offers collectives alone.
+func haveWindows(g Group, rank int) bool {
+	d, err := g.Device(rank)
+	if err != nil || d.Driver().Name() != "cuda" {
+		return false
+	}
+	lib, err := nccl.Open()
+	return err == nil && lib.HasWindows()
 }
 
 func refuseMulticast(d driver.Device) string {
