@@ -1,0 +1,8 @@
+//go:build linux && cgo && !nomulticast
+
+package nccl
+
+const (
+	multicastBuilt = true
+	multimemOp     = "ncclGetLsaMultimemDevicePointer"
+)
