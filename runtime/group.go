@@ -137,59 +137,53 @@ func (g *LocalGroup) AllGather(ctx context.Context, rank int, msg []byte) ([][]b
 	return out, nil
 }
 
-// shared is a handle that others use too: releasing it is the owner's business.
-type shared struct{ driver.Memory }
-
-func (shared) Release() error { return nil }
-
-// countedMulticast is one object that all ranks of the process refer to. The
-// last one to release it does so: unbinding memory still needs the handle.
-type countedMulticast struct {
-	driver.Multicast
-	refs *atomic.Int32
-}
-
-func (c countedMulticast) Release() error {
-	if c.refs.Add(-1) > 0 {
-		return nil
-	}
-	return c.Multicast.Release()
-}
-
-func (g *LocalGroup) ShareMemory(ctx context.Context, rank int, m driver.Memory) ([]driver.Memory, error) {
+// ShareMemory passes the handles on as they are: each stays its owner's to
+// release, and the mappings keep the memory alive.
+func (g *LocalGroup) ShareMemory(ctx context.Context, rank int, m driver.Memory) ([]driver.Memory, func() error, error) {
 	values, err := g.gather(ctx, rank, m)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out := make([]driver.Memory, len(values))
 	for i, v := range values {
 		mem, ok := v.(driver.Memory)
 		if !ok {
-			return nil, fmt.Errorf("rank %d shared no memory", i)
+			return nil, nil, fmt.Errorf("rank %d shared no memory", i)
 		}
-		if out[i] = mem; i != rank {
-			out[i] = shared{mem}
-		}
+		out[i] = mem
 	}
-	return out, nil
+	return out, func() error { return nil }, nil
 }
 
-func (g *LocalGroup) ShareMulticast(ctx context.Context, rank int, m driver.Multicast) (driver.Multicast, error) {
-	var value any
+// sharedMulticast is one object that all ranks of the process refer to. The
+// last rank to release it does so: unbinding memory still needs the handle.
+type sharedMulticast struct {
+	object driver.Multicast
+	refs   atomic.Int32
+}
+
+func (m *sharedMulticast) release() error {
+	if m.refs.Add(-1) > 0 {
+		return nil
+	}
+	return m.object.Release()
+}
+
+func (g *LocalGroup) ShareMulticast(ctx context.Context, rank int, m driver.Multicast) (driver.Multicast, func() error, error) {
+	var value *sharedMulticast
 	if m != nil {
-		c := countedMulticast{Multicast: m, refs: new(atomic.Int32)}
-		c.refs.Store(int32(len(g.devices)))
-		value = c
+		value = &sharedMulticast{object: m}
+		value.refs.Store(int32(len(g.devices)))
 	}
 	values, err := g.gather(ctx, rank, value)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	object, ok := values[0].(countedMulticast)
-	if !ok {
-		return nil, errors.New("rank 0 shared no multicast object")
+	shared, _ := values[0].(*sharedMulticast)
+	if shared == nil {
+		return nil, nil, errors.New("rank 0 shared no multicast object")
 	}
-	return object, nil
+	return shared.object, shared.release, nil
 }
 
 // collectiveMaker is a driver that brings its own stand-in for NCCL.
@@ -266,13 +260,28 @@ func (g *LocalGroup) Each(ctx context.Context, f func(ctx context.Context, rank 
 		go func() {
 			defer wg.Done()
 			if err := f(ctx, rank); err != nil {
-				errs[rank] = fmt.Errorf("rank %d: %w", rank, err)
-				cancel(errs[rank])
+				errs[rank] = err
+				cancel(fmt.Errorf("rank %d: %w", rank, err))
 			}
 		}()
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return joinRanks(errs)
+}
+
+// joinRanks joins the ranks' errors, and says once what all of them say.
+func joinRanks(errs []error) error {
+	for _, err := range errs {
+		if err == nil || err.Error() != errs[0].Error() {
+			for rank, err := range errs {
+				if err != nil {
+					errs[rank] = fmt.Errorf("rank %d: %w", rank, err)
+				}
+			}
+			return errors.Join(errs...)
+		}
+	}
+	return errs[0]
 }
 
 // Close releases the communicators. All dispatchers must be closed.

@@ -9,7 +9,9 @@
 package symm
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -24,15 +26,15 @@ type Exchange interface {
 	// AllGather gives every rank every rank's message, by rank.
 	AllGather(ctx context.Context, rank int, msg []byte) ([][]byte, error)
 	// ShareMemory gives every rank a handle on every rank's memory, usable
-	// with the caller's device. The caller releases the handles other than
-	// its own.
-	ShareMemory(ctx context.Context, rank int, m driver.Memory) ([]driver.Memory, error)
+	// with the caller's device. release gives the handles up; the caller's own
+	// memory stays the caller's to release.
+	ShareMemory(ctx context.Context, rank int, m driver.Memory) (handles []driver.Memory, release func() error, err error)
 	// ShareMulticast gives every rank a handle on the object that rank 0
-	// passes; the other ranks pass nil. Rank 0's reference goes over to the
-	// handle it gets back, unless there is an error. Every rank releases its
-	// handle. No rank returns before all have one: an object without
-	// references would be gone before a late rank opens it.
-	ShareMulticast(ctx context.Context, rank int, m driver.Multicast) (driver.Multicast, error)
+	// passes; the other ranks pass nil. Without an error, rank 0's reference
+	// has gone over to the exchange, and every rank calls release in the end.
+	// No rank returns before all have a handle: an object without references
+	// would be gone before a late rank opens it.
+	ShareMulticast(ctx context.Context, rank int, m driver.Multicast) (handle driver.Multicast, release func() error, err error)
 	// HandleKind is what memory must be created as to be shareable.
 	HandleKind() driver.HandleKind
 }
@@ -49,6 +51,10 @@ func Agree(ctx context.Context, x Exchange, rank int, what string, err error) er
 	if xerr != nil {
 		return fmt.Errorf("%s: %w", what, xerr)
 	}
+	var nested *AgreeError
+	if errors.As(err, &nested) && same(all) {
+		return err // agreed on before: it names everybody already
+	}
 	var failed []string
 	for r, m := range all {
 		if len(m) > 0 {
@@ -58,8 +64,16 @@ func Agree(ctx context.Context, x Exchange, rank int, what string, err error) er
 	if failed == nil {
 		return nil
 	}
-	agreed := &AgreeError{What: what, Ranks: strings.Join(failed, "; "), Own: err}
-	return agreed
+	return &AgreeError{What: what, Ranks: strings.Join(failed, "; "), Own: err}
+}
+
+func same(msgs [][]byte) bool {
+	for _, m := range msgs {
+		if !bytes.Equal(m, msgs[0]) {
+			return false
+		}
+	}
+	return true
 }
 
 // AgreeError says that one or more ranks could not do their part.

@@ -57,16 +57,14 @@ func (v *vmm) allocate() error {
 	if err := v.agree("allocate symmetric memory", err); err != nil {
 		return err
 	}
-	handles, err := v.x.ShareMemory(v.ctx, v.req.Rank, v.own)
+	handles, release, err := v.x.ShareMemory(v.ctx, v.req.Rank, v.own)
+	if err == nil {
+		v.mem.undo.add(release)
+	}
 	if err := v.agree("share symmetric memory", err); err != nil {
 		return err
 	}
 	v.mem.Unicast = make([]driver.DevicePtr, len(handles))
-	for r, h := range handles {
-		if r != v.req.Rank {
-			v.mem.undo.add(h.Release)
-		}
-	}
 	var failed error
 	for r, h := range handles {
 		if v.mem.Unicast[r], failed = v.mapMemory(h); failed != nil {
@@ -123,12 +121,12 @@ func (v *vmm) bindMulticast() error {
 	if err := v.agree("create the multicast object", err); err != nil {
 		return err
 	}
-	shared, err := v.x.ShareMulticast(v.ctx, v.req.Rank, object)
+	shared, release, err := v.x.ShareMulticast(v.ctx, v.req.Rank, object)
 	if err != nil && object != nil {
 		err = errors.Join(err, object.Release())
 	}
 	if err == nil {
-		v.mem.undo.add(shared.Release)
+		v.mem.undo.add(release)
 	}
 	if err := v.agree("share the multicast object", err); err != nil {
 		return err

@@ -11,9 +11,13 @@ __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
 }
 
 // Once a rank has failed, its kernels neither send nor signal, so that no peer
-// can take what it left behind for a result.
+// can take what it left behind for a result. The failure may be a peer's: the
+// host is told here.
 __device__ __forceinline__ bool has_failed(const Group& g) {
-  return load_relaxed(failure_word(g, g.rank)) != 0;
+  const uint64_t word = load_relaxed(failure_word(g, g.rank));
+  if (word == 0) return false;
+  store_relaxed(g.control->status, word);
+  return true;
 }
 
 // A failure as one word: code << 56 | phase << 48 | rank << 40 | peer << 32 | epoch.
@@ -38,13 +42,8 @@ __device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int
 // Decides whether a wait that has not been satisfied should end: because the
 // group has failed already, or because this wait is past its deadline.
 // *deadline is 0 at the first call.
-__device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, uint32_t epoch,
-                                     uint64_t* deadline) {
-  const uint64_t word = load_relaxed(failure_word(g, g.rank));
-  if (word != 0) {
-    store_relaxed(g.control->status, word);
-    return true;
-  }
+__device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, uint32_t epoch, uint64_t* deadline) {
+  if (has_failed(g)) return true;
   const uint64_t now = global_timer();
   if (*deadline == 0) *deadline = now + g.control->timeout_ns;
   if (now < *deadline) return false;
@@ -54,8 +53,7 @@ __device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, u
 
 // Waits until peer's flag has reached epoch. What peer wrote before it raised
 // the flag is visible to this thread afterwards. False: the group has failed.
-__device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uint32_t* flag, int peer,
-                                          uint32_t epoch) {
+__device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uint32_t* flag, int peer, uint32_t epoch) {
   uint64_t deadline = 0;
 #pragma unroll 1
   for (uint32_t polls = 1; int32_t(load_acquire(flag) - epoch) < 0; ++polls) {
