@@ -1,0 +1,154 @@
+package ptx
+
+// arithTable is integer, bit and floating-point arithmetic, comparison and
+// selection. See form for the notation.
+const arithTable = `
+abs s16,s32,s64                 | T = T
+abs ftz? f32                    | T = T
+abs f64,bf16,bf16x2             | T = T
+abs ftz? f16,f16x2              | T = T
+
+add $int                        | T = T T
+add sat s32                     | T = T T
+add cc s32,u32,s64,u64          | T = T T
+add $rnd? ftz? sat? f32         | T = T T
+add $rnd? f64                   | T = T T
+add rn? ftz? sat? f16,f16x2     | T = T T
+add rn? bf16,bf16x2             | T = T T
+add $rnd? ftz? f32x2            | T = T T
+addc cc? s32,u32,s64,u64        | T = T T
+sub $int                        | T = T T
+sub sat s32                     | T = T T
+sub cc s32,u32,s64,u64          | T = T T
+sub $rnd? ftz? sat? f32         | T = T T
+sub $rnd? f64                   | T = T T
+sub rn? ftz? sat? f16,f16x2     | T = T T
+sub rn? bf16,bf16x2             | T = T T
+sub $rnd? ftz? f32x2            | T = T T
+subc cc? s32,u32,s64,u64        | T = T T
+
+mul lo,hi $int                  | T = T T
+mul wide s16,u16,s32,u32        | W = T T
+mul $rnd? ftz? sat? f32         | T = T T
+mul $rnd? f64                   | T = T T
+mul rn? ftz? sat? f16,f16x2     | T = T T
+mul rn? bf16,bf16x2             | T = T T
+mul $rnd? ftz? f32x2            | T = T T
+mad lo,hi $int                  | T = T T T
+mad hi sat s32                  | T = T T T
+mad wide s16,u16,s32,u32        | W = T T W
+mad lo,hi cc s32,u32,s64,u64    | T = T T T
+madc lo,hi cc? s32,u32,s64,u64  | T = T T T
+mad $rnd ftz? sat? f32          | T = T T T >fma
+mad $rnd f64                    | T = T T T >fma
+fma $rnd ftz? sat? f32          | T = T T T
+fma $rnd f64                    | T = T T T
+fma rn ftz? sat? f16,f16x2      | T = T T T
+fma rn ftz? relu f16,f16x2      | T = T T T
+fma rn relu? bf16,bf16x2        | T = T T T
+fma $rnd ftz? f32x2             | T = T T T
+
+div $int                        | T = T T
+div approx,full,rn,rz,rm,rp ftz? f32 | T = T T
+div $rnd f64                    | T = T T
+rem $int                        | T = T T
+sad $int                        | T = T T T
+neg s16,s32,s64                 | T = T
+neg ftz? f32                    | T = T
+neg f64,bf16,bf16x2             | T = T
+neg ftz? f16,f16x2              | T = T
+
+min $int                        | T = T T
+min relu s32                    | T = T T
+min ftz? NaN? f32               | T = T T
+min ftz? NaN? xorsign abs f32   | T = T T
+min f64                         | T = T T
+min ftz? NaN? f16,f16x2         | T = T T
+min ftz? NaN? xorsign abs f16,f16x2 | T = T T
+min NaN? bf16,bf16x2            | T = T T
+min NaN? xorsign abs bf16,bf16x2 | T = T T
+max $int                        | T = T T
+max relu s32                    | T = T T
+max ftz? NaN? f32               | T = T T
+max ftz? NaN? xorsign abs f32   | T = T T
+max f64                         | T = T T
+max ftz? NaN? f16,f16x2         | T = T T
+max ftz? NaN? xorsign abs f16,f16x2 | T = T T
+max NaN? bf16,bf16x2            | T = T T
+max NaN? xorsign abs bf16,bf16x2 | T = T T
+
+rcp approx,rn,rz,rm,rp ftz? f32 | T = T
+rcp approx ftz f64              | T = T
+rcp $rnd f64                    | T = T
+sqrt approx,rn,rz,rm,rp ftz? f32 | T = T
+sqrt $rnd f64                   | T = T
+rsqrt approx ftz? f32,f64       | T = T
+ex2 approx ftz? f32             | T = T
+ex2 approx f16,f16x2            | T = T
+ex2 approx ftz bf16,bf16x2      | T = T
+lg2 approx ftz? f32             | T = T
+sin approx ftz? f32             | T = T
+cos approx ftz? f32             | T = T
+tanh approx f32,f16,f16x2,bf16,bf16x2 | T = T
+copysign f32,f64                | T = T T
+
+and b16,b32,b64,pred            | T = T T
+or b16,b32,b64,pred             | T = T T
+xor b16,b32,b64,pred            | T = T T
+not b16,b32,b64,pred            | T = T
+cnot $bits                      | T = T
+shl $bits                       | T = T u32
+shr b16,b32,b64,s16,u16,s32,u32,s64,u64 | T = T u32
+shf flag:l,r flag:clamp,wrap b32 | T = T T u32
+bfe s32,u32,s64,u64             | T = T u32 u32
+bfi b32,b64                     | T = T T u32 u32
+bfind shiftamt? s32,u32,s64,u64 | u32 = T
+brev b32,b64                    | T = T
+clz b32,b64                     | u32 = T
+popc b32,b64                    | u32 = T
+lop3 b32                        | T = T T T I
+lop3 bool:and,or b32            | T_|P = T T T I P
+prmt prmt:f4e,b4e,rc8,ecl,ecr,rc16? b32 | T = T T u32
+
+setp $cmps s16,s32,s64 | P_|P? = T T
+setp $cmpi u16,u32,u64 | P_|P? = T T
+setp $cmps $bool s16,s32,s64 | P_|P? = T T P
+setp $cmpi $bool u16,u32,u64 | P_|P? = T T P
+setp $cmpb $bits                | P_|P? = T T
+setp $cmpb $bool $bits          | P_|P? = T T P
+setp $cmpf ftz? f32             | P_|P? = T T
+setp $cmpf $bool ftz? f32       | P_|P? = T T P
+setp $cmpf f64                  | P_|P? = T T
+setp $cmpf $bool f64            | P_|P? = T T P
+setp $cmpf ftz? f16             | P = T T
+setp $cmpf $bool ftz? f16       | P = T T P
+setp $cmpf bf16                 | P = T T
+setp $cmpf $bool bf16           | P = T T P
+setp $cmpf ftz? f16x2           | P_|P = T T
+setp $cmpf $bool ftz? f16x2     | P_|P = T T P
+setp $cmpf bf16x2               | P_|P = T T
+setp $cmpf $bool bf16x2         | P_|P = T T P
+
+set $cmps u32,s32,f32 s16,s32,s64 | T = S S
+set $cmpi u32,s32,f32 u16,u32,u64 | T = S S
+set $cmps $bool u32,s32,f32 s16,s32,s64 | T = S S P
+set $cmpi $bool u32,s32,f32 u16,u32,u64 | T = S S P
+set $cmpb u32,s32,f32 $bits     | T = S S
+set $cmpb $bool u32,s32,f32 $bits | T = S S P
+set $cmpf ftz? u32,s32,f32 f32  | T = S S
+set $cmpf $bool ftz? u32,s32,f32 f32 | T = S S P
+set $cmpf u32,s32,f32 f64       | T = S S
+set $cmpf $bool u32,s32,f32 f64 | T = S S P
+set $cmpf ftz? f16,u16,s16,u32,s32 f16 | T = S S
+set $cmpf $bool ftz? f16,u16,s16,u32,s32 f16 | T = S S P
+set $cmpf bf16,u16,s16,u32,s32 bf16 | T = S S
+set $cmpf $bool bf16,u16,s16,u32,s32 bf16 | T = S S P
+set $cmpf ftz? f16x2,u32,s32 f16x2      | T = S S
+set $cmpf $bool ftz? f16x2,u32,s32 f16x2 | T = S S P
+set $cmpf bf16x2,u32,s32 bf16x2      | T = S S
+set $cmpf $bool bf16x2,u32,s32 bf16x2| T = S S P
+
+selp b16,b32,b64,s16,u16,s32,u32,s64,u64,f32,f64 | T = T T P
+slct b16,b32,b64,s16,u16,s32,u32,s64,u64,f32,f64 s32 | T = T T S
+slct ftz? b16,b32,b64,s16,u16,s32,u32,s64,u64,f32,f64 f32 | T = T T S
+`
