@@ -11,6 +11,7 @@ import (
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/runtime/nvcc"
 	"github.com/moegen/moegen/spec"
 )
 
@@ -29,6 +30,15 @@ func program(t testing.TB, text string) *moert.Program {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c, err := nvcc.Find(context.Background())
+	if err != nil {
+		t.Fatal(err) // make test installs one
+	}
+	im, err := c.Compile(context.Background(), nvcc.Source{Name: "moe.cu", Text: p.Source}, nvcc.Target{Arch: "sm_90a", PTX: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.PTX = im.Data
 	return p
 }
 
