@@ -109,7 +109,7 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 // is in d.undo.
 func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error {
 	p := d.prog
-	req := symm.Request{Device: d.dev, Rank: d.rank, Bytes: p.Layout.Bytes, Multicast: d.transport == NVLS}
+	req := symm.Request{Device: d.dev, Rank: d.rank, Bytes: p.Layout.Bytes, Clear: p.Layout.Routing, Multicast: d.transport == NVLS}
 	var err error
 	if d.transport == NCCL || p.Ranks == 1 {
 		d.mem, err = symm.Local(d.group, req)

@@ -42,19 +42,21 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 	for _, b := range []struct {
 		at    *driver.DevicePtr
 		bytes int
+		sent  bool // padding rows travel too: let them be zeros rather than anything
 	}{
-		{&e.word, 8}, {&e.words, 8 * p.Ranks},
-		{&e.send.routing, rows * p.RoutingRowBytes()}, {&e.recv.routing, all * p.RoutingRowBytes()},
-		{&e.send.probs, rows * p.ProbsRowBytes()}, {&e.recv.probs, all * p.ProbsRowBytes()},
-		{&e.send.hidden, rows * p.HiddenRowBytes()}, {&e.recv.hidden, all * p.HiddenRowBytes()},
-		{&e.partials, all * p.WireRowBytes()}, {&e.sums, rows * p.WireRowBytes()},
+		{&e.word, 8, true}, {&e.words, 8 * p.Ranks, false},
+		{&e.send.routing, rows * p.RoutingRowBytes(), true}, {&e.recv.routing, all * p.RoutingRowBytes(), false},
+		{&e.send.probs, rows * p.ProbsRowBytes(), true}, {&e.recv.probs, all * p.ProbsRowBytes(), false},
+		{&e.send.hidden, rows * p.HiddenRowBytes(), true}, {&e.recv.hidden, all * p.HiddenRowBytes(), false},
+		{&e.partials, all * p.WireRowBytes(), true}, {&e.sums, rows * p.WireRowBytes(), false},
 	} {
 		if *b.at, err = d.alloc(uint64(b.bytes)); err != nil {
 			return nil, err
 		}
-		// Padding rows travel too: let them be zeros rather than anything.
-		if err := clearMemory(d.dev, *b.at, uint64(max(b.bytes, 16))); err != nil {
-			return nil, err
+		if b.sent {
+			if err := clearMemory(d.dev, *b.at, uint64(b.bytes)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return e, nil

@@ -88,7 +88,8 @@ type PlanRow struct {
 // state, in bytes. The generator places them; the kernels have the same
 // numbers as constants.
 type Layout struct {
-	Routing, Probs, Hidden, Partial uint64 // offsets in symmetric memory
+	// Offsets in symmetric memory. The flags lie before Routing.
+	Routing, Probs, Hidden, Partial uint64
 	Bytes                           uint64 // size of the symmetric memory
 
 	Control uint64 // size of the private state

@@ -7,8 +7,8 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
-// Memory is symmetric memory as one rank sees it. It is zeroed on all ranks
-// before any rank has it.
+// Memory is symmetric memory as one rank sees it. Its first Request.Clear bytes
+// are zero on all ranks before any rank has it; the rest is undefined.
 type Memory struct {
 	// Unicast holds the address of each rank's memory, by rank. Loads, stores
 	// and atomics are legal on it.
@@ -47,7 +47,8 @@ type Request struct {
 	Device    driver.Device
 	Rank      int
 	Bytes     uint64
-	Multicast bool // bind the memory to one multicast object over all ranks
+	Clear     uint64 // how many bytes to zero: what peers' flags live in
+	Multicast bool   // bind the memory to one multicast object over all ranks
 }
 
 // Provider makes symmetric memory. Allocate is called by all ranks; it either
@@ -69,7 +70,7 @@ func Local(x Exchange, req Request) (*Memory, error) {
 	for r := range m.Unicast {
 		m.Unicast[r] = p
 	}
-	if err := zero(req.Device, p, req.Bytes); err != nil {
+	if err := zero(req.Device, p, req.Clear); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil

@@ -52,7 +52,7 @@ func (n NCCL) allocate(ctx context.Context, x Exchange, req Request, m *Memory) 
 	if err == nil {
 		if own, err = comm.MemAlloc(m.Bytes); err == nil {
 			m.undo.add(func() error { return comm.MemFree(own) })
-			err = zero(req.Device, own, m.Bytes)
+			err = zero(req.Device, own, req.Clear)
 		}
 	}
 	// Registration is collective: nobody starts it unless all can.

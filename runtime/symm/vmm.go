@@ -26,7 +26,7 @@ func (VMM) Allocate(ctx context.Context, x Exchange, req Request) (*Memory, erro
 	}
 	if err == nil {
 		// Nobody may signal into memory that its owner has still to clear.
-		err = v.agree("clear symmetric memory", zero(req.Device, v.mem.Unicast[req.Rank], v.mem.Bytes))
+		err = v.agree("clear symmetric memory", zero(req.Device, v.mem.Unicast[req.Rank], req.Clear))
 	}
 	if err != nil {
 		if uerr := v.mem.Close(); uerr != nil {
