@@ -24,7 +24,11 @@ func LoadSource(ctx context.Context, d driver.Device, name string, source, ptx [
 		if err != nil {
 			return nil, "", err
 		}
-		return loadImage(d, driver.Image{Name: name, PTX: im.Data}, "PTX from nvcc")
+		from := "PTX from nvcc"
+		if im.FromCache {
+			from = "cached PTX"
+		}
+		return loadImage(d, driver.Image{Name: name, PTX: im.Data}, from)
 	}
 
 	arch := fmt.Sprintf("sm_%d%d", info.Major, info.Minor)

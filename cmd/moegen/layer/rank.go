@@ -1,0 +1,229 @@
+package layer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/driver"
+)
+
+// rank is one rank's dispatcher, experts and memory.
+type rank struct {
+	config     *Config
+	id         int
+	dispatcher *moert.Dispatcher
+	experts    *experts
+	stream     driver.Stream
+	count      moert.Tensor // one int32, for steps whose counts the host does not know
+	step       moert.Tensor // copy of the Step's words
+	own        moert.Tensor // the caller's own partial sums
+	combined   moert.Tensor // where Combine left its result last, zero if it never ran
+	layers     []buffers
+	graph      driver.Graph
+	exec       driver.GraphExec
+}
+
+// buffers are one layer's inputs, and copies of what the layer left in memory
+// that the next layer uses again.
+type buffers struct {
+	in, gathered [3]moert.Tensor // routing, probs, hidden
+	out          moert.Tensor
+}
+
+func newRank(ctx context.Context, c *Config, g moert.Group, id int) (*rank, error) {
+	var opts []moert.Option
+	if c.Transport != "" && c.Transport != moert.Local {
+		opts = append(opts, moert.WithTransport(c.Transport))
+	}
+	d, err := moert.NewDispatcher(ctx, g, id, c.Program, append(opts, c.Options...)...)
+	if err != nil {
+		return nil, err
+	}
+	r := &rank{config: c, id: id, dispatcher: d}
+	return r, r.open(ctx)
+}
+
+func (r *rank) open(ctx context.Context) error {
+	c, d, p := r.config, r.dispatcher, r.config.Program
+	err := d.SetCapacity(c.Capacity)
+	if err != nil {
+		return err
+	}
+	if r.stream, err = d.NewStream(); err != nil {
+		return err
+	}
+	if r.experts, err = loadExperts(ctx, d.Device(), c.Spec, p, r.id, c.Capacity); err != nil {
+		return err
+	}
+	allocate := func(t *moert.Tensor, rows, rowBytes int) {
+		if err == nil {
+			*t, err = d.NewTensor(rows, rowBytes)
+		}
+	}
+	allocate(&r.count, 1, 4)
+	allocate(&r.step, stepWords(p.Ranks), 4)
+	allocate(&r.own, p.Ranks*p.MaxTokens, p.WireRowBytes())
+	r.layers = make([]buffers, c.Layers)
+	for l := range r.layers {
+		b := &r.layers[l]
+		for i, t := range tensors(p) {
+			allocate(&b.in[i], c.Capacity, t.rowBytes)
+			allocate(&b.gathered[i], r.gatherRows(), t.rowBytes)
+		}
+		allocate(&b.out, c.Capacity, p.HiddenRowBytes())
+	}
+	return err
+}
+
+// gatherRows and outRows are how many rows of the gathered tensors and of the
+// output are looked at.
+func (r *rank) gatherRows() int {
+	rows := r.config.Program.Ranks * r.config.Program.MaxTokens
+	if r.config.Program.Ranks == 1 {
+		rows = r.config.Capacity // the gathered tensors are the inputs
+	}
+	return window(r.config.Program.Ranks*r.config.mostTokens(), rows)
+}
+
+func (r *rank) outRows() int { return window(r.config.mostTokens(), r.config.Capacity) }
+
+// prepare writes the step's inputs and fills everything else that the step may
+// write with poison. No rank has anything under way while one does this.
+func (r *rank) prepare(in []*input) error {
+	c, p, dev := r.config, r.config.Program, r.dispatcher.Device()
+	tokens := in[0].tokens
+	if err := dev.Write(r.count.Ptr, binary.LittleEndian.AppendUint32(nil, uint32(tokens))); err != nil {
+		return err
+	}
+	for l := range r.layers {
+		for i, t := range tensors(p) {
+			rows := t.input(in[l])
+			past := bytes.Repeat([]byte{inputPoison}, r.outRows()*t.rowBytes-len(rows))
+			if err := dev.Write(r.layers[l].in[i].Ptr, append(rows[:len(rows):len(rows)], past...)); err != nil {
+				return err
+			}
+		}
+	}
+	g := r.dispatcher.Gathered()
+	rows := window(p.Ranks*c.mostTokens(), p.Ranks*p.MaxTokens)
+	fill := map[driver.DevicePtr]int{
+		g.Routing.Ptr: rows * p.RoutingRowBytes(), g.Probs.Ptr: rows * p.ProbsRowBytes(), g.Hidden.Ptr: rows * p.HiddenRowBytes(),
+		r.dispatcher.PartialBuffer().Ptr: rows * p.WireRowBytes(), r.own.Ptr: rows * p.WireRowBytes(),
+	}
+	for l := range r.layers {
+		fill[r.layers[l].out.Ptr] = r.outRows() * p.HiddenRowBytes()
+	}
+	if r.combined.Ptr != 0 {
+		fill[r.combined.Ptr] = r.outRows() * p.HiddenRowBytes()
+	}
+	for ptr, size := range fill {
+		if err := r.stream.MemsetAsync(ptr, poison, uint64(size)); err != nil {
+			return err
+		}
+	}
+	return r.stream.Synchronize()
+}
+
+// enqueue puts a whole step on the stream, or into the graph being captured.
+func (r *rank) enqueue(t moert.Tokens) error {
+	c, p, d, s := r.config, r.config.Program, r.dispatcher, r.stream
+	if err := d.BeginStep(s, t); err != nil {
+		return err
+	}
+	if err := s.CopyAsync(r.step.Ptr, d.Step().Total, uint64(4*stepWords(p.Ranks))); err != nil {
+		return err
+	}
+	for l := range r.layers {
+		b := &r.layers[l]
+		g, err := d.Dispatch(s, b.in[0], b.in[1], b.in[2])
+		if err != nil {
+			return err
+		}
+		for i, from := range []moert.Tensor{g.Routing, g.Probs, g.Hidden} {
+			size := uint64(r.gatherRows() * tensors(p)[i].rowBytes)
+			if err := s.CopyAsync(b.gathered[i].Ptr, from.Ptr, size); err != nil {
+				return err
+			}
+		}
+		partial := d.PartialBuffer()
+		if c.ownPartial(l) {
+			partial = r.own
+		}
+		if err := r.experts.launch(s, g, partial); err != nil {
+			return err
+		}
+		if l < len(r.layers)-1 {
+			err = d.CombineInto(s, partial, b.out)
+		} else {
+			err = r.combine(partial, b.out)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// combine is for the last layer, so that Combine and its own buffer are used
+// too.
+func (r *rank) combine(partial, out moert.Tensor) error {
+	result, err := r.dispatcher.Combine(r.stream, partial)
+	if err != nil {
+		return err
+	}
+	r.combined = result
+	return r.stream.CopyAsync(out.Ptr, result.Ptr, uint64(r.outRows()*r.config.Program.HiddenRowBytes()))
+}
+
+// capture makes the graph that replays launch.
+func (r *rank) capture() error {
+	if err := r.stream.BeginCapture(); err != nil {
+		return err
+	}
+	enqueued := r.enqueue(moert.DeviceTokens(r.count.Ptr))
+	graph, err := r.stream.EndCapture()
+	if r.graph = graph; enqueued != nil || err != nil {
+		return errors.Join(enqueued, err)
+	}
+	r.exec, err = graph.Instantiate()
+	return err
+}
+
+// observe reads back what a layer left.
+func (r *rank) observe(layer int, outPoisoned bool) (*observed, error) {
+	p, dev, b := r.config.Program, r.dispatcher.Device(), &r.layers[layer]
+	o := &observed{step: make([]byte, 4*stepWords(p.Ranks)), outPoisoned: outPoisoned}
+	err := dev.Read(o.step, r.step.Ptr)
+	for i, to := range []*[]byte{&o.routing, &o.probs, &o.hidden} {
+		*to = make([]byte, r.gatherRows()*tensors(p)[i].rowBytes)
+		err = errors.Join(err, dev.Read(*to, b.gathered[i].Ptr))
+	}
+	o.out = make([]byte, r.outRows()*p.HiddenRowBytes())
+	return o, errors.Join(err, dev.Read(o.out, b.out.Ptr))
+}
+
+// close gives back what outlives the dispatcher, which is closed on all ranks
+// by then: nothing runs any more. It works on a rank that is half open.
+func (r *rank) close() error {
+	var errs []error
+	if r.exec != nil {
+		errs = append(errs, r.exec.Close())
+	}
+	if r.graph != nil {
+		errs = append(errs, r.graph.Close())
+	}
+	if r.experts != nil {
+		errs = append(errs, r.experts.module.Unload())
+	}
+	if r.stream != nil {
+		errs = append(errs, r.stream.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close rank %d: %w", r.id, err)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package layer
+
+import (
+	"math"
+
+	moert "github.com/moegen/moegen/runtime"
+)
+
+// The bound on an element of the combined output.
+//
+// Let h be the token's element, and let rank r hold n of the token's experts
+// with probabilities p and scales s: its exact partial sum is h*W, W = sum p*s.
+// u = 2^-24 is half a unit in the last place of 1 in fp32.
+//
+//  1. The weight is summed in fp32, n products and n-1 additions with or
+//     without fused multiply-add, and multiplied by h in fp32. The error is at
+//     most |h| * A * gamma(n+1), A = sum |p*s|, gamma(k) = k*u/(1-k*u)
+//     (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1),
+//     and where the product is subnormal half of the least such number more.
+//  2. The partial sum is rounded once to the wire's type: half the distance of
+//     neighbours there, which halfULP gives.
+//  3. The sum over ranks, by way of transport:
+//     kernels   fp32 in any order: gamma(ranks-1) * S, S = sum of the partial
+//     sums' magnitudes
+//     nccl      in the wire's type: ranks-1 roundings of intermediate sums,
+//     none larger than S times what rounding up has added
+//     nvls      the GPU's documentation promises no rounding for the switch's
+//     sum of 16-bit types: on hardware one wire unit more than kernels (GB200
+//     was measured to be within that)
+//  4. One rounding to the output's type, where the sum is not of that type
+//     already.
+//
+// Each step's magnitude includes the errors before it.
+
+const (
+	unitFP32  = 1.0 / (1 << 24)
+	leastFP32 = 1.0 / (1 << 75) / (1 << 75) // 2^-150: half of the least subnormal number
+	// slack covers that the reference itself is computed in float64.
+	slack = 1 + 1.0/(1<<20)
+)
+
+func gamma(k int) float64 { return float64(k) * unitFP32 / (1 - float64(k)*unitFP32) }
+
+// rounding bounds what one way of summing does to partial sums.
+type rounding struct {
+	ranks     int
+	wire, out moert.DType
+	nccl      bool // sums are rounded to the wire's type at every addition
+	hardware  bool // nvls on a real switch
+}
+
+func newRounding(p *moert.Program, t moert.Transport, driverName string) rounding {
+	return rounding{ranks: p.Ranks, wire: p.Wire, out: p.Hidden, nccl: t == moert.NCCL,
+		hardware: t == moert.NVLS && driverName == "cuda"}
+}
+
+// partial returns the error of a partial sum whose exact value is h*w: steps 1
+// and 2. a is the sum of the n coefficients' magnitudes.
+func (r rounding) partial(h, w, a float64, n int) float64 {
+	e := math.Abs(h)*a*gamma(n+1) + leastFP32
+	if r.wire != moert.FP32 {
+		e += halfULP(r.wire, math.Abs(h*w)+e)
+	}
+	return e
+}
+
+// sum returns the error that adding and the last rounding make, steps 3 and 4:
+// exact is the magnitude of the exact sum, carried the error of the partial
+// sums together, and total the sum of their magnitudes with their errors.
+func (r rounding) sum(exact, carried, total float64) float64 {
+	e := 0.0
+	switch {
+	case r.ranks == 1:
+	case r.nccl && r.wire != moert.FP32:
+		grown := total
+		for range r.ranks - 1 {
+			e += halfULP(r.wire, grown)
+			grown += halfULP(r.wire, grown)
+		}
+		if r.wire == r.out {
+			return e
+		}
+	default:
+		e = gamma(r.ranks-1) * total
+		if r.hardware {
+			e += 2 * halfULP(r.wire, exact+carried+e)
+		}
+	}
+	if r.out != moert.FP32 && !(r.ranks == 1 && r.wire == r.out) {
+		e += halfULP(r.out, exact+carried+e)
+	}
+	return e
+}

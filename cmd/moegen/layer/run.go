@@ -1,0 +1,241 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	moert "github.com/moegen/moegen/runtime"
+)
+
+// Run drives the exchange and verifies it. What it found wrong with results is
+// in the Result; the error is for what kept it from having any.
+func Run(ctx context.Context, c Config) (*Result, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	group, err := moert.NewLocalGroup(c.Devices...)
+	if err != nil {
+		return nil, err
+	}
+	x := &run{
+		config: c, ranks: make([]*rank, group.Size()),
+		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
+		// NCCL's calls may wait for those of the other ranks. The emulator's do
+		// not, and one goroutine makes its runs repeatable.
+		concurrent: c.Devices[0].Driver().Name() != "emu",
+	}
+	err = group.Each(ctx, func(ctx context.Context, id int) error {
+		var err error
+		x.ranks[id], err = newRank(ctx, &x.config, group, id)
+		return err
+	})
+	if err == nil {
+		x.describe()
+		err = x.steps(ctx)
+	}
+	if err := errors.Join(err, x.close(), group.Close()); err != nil {
+		return nil, err
+	}
+	return x.result, nil
+}
+
+// run is a Run under way.
+type run struct {
+	config     Config
+	ranks      []*rank
+	inputs     *inputs
+	owner      []int
+	rounding   rounding
+	concurrent bool
+	result     *Result
+}
+
+// describe starts the result.
+func (x *run) describe() {
+	first := x.ranks[0]
+	d := first.dispatcher
+	x.result = &Result{Transport: d.Transport(), Provider: d.Provider(), Image: d.Image(), Experts: first.experts.image, config: x.config}
+	for _, refusal := range d.Refusals() {
+		x.result.Refusals = append(x.result.Refusals, refusal.String())
+	}
+	x.rounding = newRounding(x.config.Program, d.Transport(), d.Device().Driver().Name())
+}
+
+func (x *run) steps(ctx context.Context) error {
+	total := x.config.Steps + x.config.Replays
+	for i := range total {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		index, graph := i, false
+		if i >= x.config.Steps {
+			index, graph = i-x.config.Steps, true
+		}
+		if graph && index == 0 {
+			if err := x.drive(func(r *rank) error { return r.capture() }); err != nil {
+				return fmt.Errorf("capture: %w", err)
+			}
+		}
+		if err := x.step(i, index, graph); err != nil {
+			kind := map[bool]string{false: "step", true: "replay"}[graph]
+			return fmt.Errorf("%s %d: %w", kind, index, err)
+		}
+		if x.config.Progress != nil {
+			x.config.Progress(i+1, total)
+		}
+	}
+	return nil
+}
+
+// drive calls f for every rank: in the calling goroutine, or each in its own.
+func (x *run) drive(f func(r *rank) error) error {
+	if x.concurrent {
+		return parallel(len(x.ranks), len(x.ranks), func(i int) error { return f(x.ranks[i]) })
+	}
+	for _, r := range x.ranks {
+		if err := f(r); err != nil {
+			return fmt.Errorf("rank %d: %w", r.id, err)
+		}
+	}
+	return nil
+}
+
+// step runs and verifies the i-th step of all. Everything is enqueued on all
+// ranks before any of them is waited for: their kernels wait for each other.
+func (x *run) step(i, index int, graph bool) error {
+	counts := x.config.Tokens[index%len(x.config.Tokens)]
+	references := x.references(i, counts)
+	for id, r := range x.ranks {
+		in := make([]*input, len(references))
+		for l, ref := range references {
+			in[l] = ref.inputs[id]
+		}
+		if err := r.prepare(in); err != nil {
+			return fmt.Errorf("rank %d: prepare: %w", id, err)
+		}
+	}
+	// The address of Combine's own buffer is known once it has run.
+	poisoned := x.ranks[0].combined.Ptr != 0
+	err := x.drive(func(r *rank) error {
+		if graph {
+			return r.exec.Launch(r.stream)
+		}
+		return r.enqueue(moert.HostTokens(counts[r.id]))
+	})
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for id, r := range x.ranks {
+		if err := r.dispatcher.Synchronize(r.stream); err != nil {
+			failures = append(failures, fmt.Errorf("rank %d: %w", id, err))
+		}
+	}
+	if failures != nil {
+		return errors.Join(failures...)
+	}
+	return x.verify(references, Step{Index: index, Graph: graph}, i, poisoned)
+}
+
+// references makes the inputs of all layers and ranks of the i-th step.
+func (x *run) references(i int, counts []int) []*reference {
+	return makeReferences(x.inputs, x.owner, x.config.Layers, i, counts)
+}
+
+func makeReferences(in *inputs, owner []int, layers, i int, counts []int) []*reference {
+	refs := make([]*reference, layers)
+	for l := range refs {
+		refs[l] = &reference{prog: in.prog, owner: owner, inputs: make([]*input, len(counts))}
+	}
+	_ = parallel(layers*len(counts), 0, func(n int) error { // makes no errors
+		l, id := n/len(counts), n%len(counts)
+		refs[l].inputs[id] = in.make(i, l, id, counts[id])
+		return nil
+	})
+	return refs
+}
+
+// verify reads every rank's and layer's memory back and adds the step to the
+// result.
+func (x *run) verify(refs []*reference, s Step, i int, poisoned bool) error {
+	verdicts := make([][]verdict, len(x.ranks))
+	outputs := kept{step: i, outputs: make([][][]byte, len(x.ranks))}
+	for id := range x.ranks {
+		verdicts[id] = make([]verdict, len(refs))
+		outputs.outputs[id] = make([][]byte, len(refs))
+	}
+	err := parallel(len(x.ranks)*len(refs), 0, func(n int) error {
+		id, l := n/len(refs), n%len(refs)
+		o, err := x.ranks[id].observe(l, poisoned || l < len(refs)-1)
+		if err != nil {
+			return fmt.Errorf("rank %d: read back: %w", id, err)
+		}
+		verdicts[id][l] = refs[l].verify(id, o, x.rounding)
+		outputs.outputs[id][l] = o.out[:refs[l].inputs[id].tokens*x.config.Program.HiddenRowBytes()]
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for id, layers := range verdicts {
+		s.Ranks = append(s.Ranks, summarise(id, refs[0].inputs[id].tokens, layers))
+	}
+	x.result.Steps = append(x.result.Steps, s)
+	if x.config.Keep {
+		x.result.kept = append(x.result.kept, outputs)
+	}
+	return nil
+}
+
+// summarise makes one rank's line of its layers' verdicts.
+func summarise(id, tokens int, layers []verdict) Rank {
+	r := Rank{Rank: id, Tokens: tokens, Gathered: layers[0].gathered}
+	for l, v := range layers {
+		r.MaxError = max(r.MaxError, number(v.units))
+		r.MaxAbsolute = max(r.MaxAbsolute, number(v.absolute))
+		for _, f := range v.faults {
+			r.Faults = append(r.Faults, fmt.Sprintf("layer %d: %s", l, f))
+		}
+		r.MoreFaults += v.more
+	}
+	return r
+}
+
+func (x *run) close() error {
+	var errs []error
+	for _, r := range x.ranks {
+		if r != nil {
+			errs = append(errs, r.dispatcher.Close())
+		}
+	}
+	for _, r := range x.ranks {
+		if r != nil {
+			errs = append(errs, r.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// parallel calls f for 0 to n-1 in at most workers goroutines, 0 meaning one a
+// processor, and joins the errors.
+func parallel(n, workers int, f func(i int) error) error {
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	errs := make([]error, n)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(workers, n) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				errs[i] = f(i)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

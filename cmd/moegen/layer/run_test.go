@@ -1,0 +1,212 @@
+package layer
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/runtime/nvcc"
+	"github.com/moegen/moegen/spec"
+)
+
+// emulated returns the config of a run on as many virtual GPUs as the spec
+// has ranks.
+func emulated(t *testing.T, text string) Config {
+	t.Helper()
+	if _, err := nvcc.Find(t.Context()); err != nil {
+		t.Skipf("kernels have to be compiled: %v", err)
+	}
+	s, err := spec.Parse("test.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Program(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drv, err := emu.New(emu.Config{Devices: s.EPSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return Config{Spec: s, Program: p, Devices: drv.Devices(), Layers: 2, Seed: 1,
+		Options: []moert.Option{moert.WithLogger(slog.New(slog.DiscardHandler))}}
+}
+
+// uneven makes counts for the ranks: one token, none on some, all of the
+// capacity on one.
+func uneven(ranks, capacity int) [][]int {
+	steps := make([][]int, 4)
+	for i := range steps {
+		steps[i] = make([]int, ranks)
+	}
+	for r := range ranks {
+		steps[0][r] = 1
+		steps[1][r] = (r * 3) % (capacity + 1)
+		steps[2][r] = (capacity - r + capacity) % capacity
+	}
+	steps[1][0], steps[2][ranks-1] = 0, capacity
+	return steps // the last one has no token at all
+}
+
+func TestRun(t *testing.T) {
+	all := []moert.Transport{moert.NVLS, moert.P2P, moert.NCCL}
+	for _, c := range []struct {
+		name, text string
+		ranks      int
+		transports []moert.Transport
+	}{
+		{"bf16", "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\n", 2, all},
+		{"fp16 odd", "hidden_dim: 72\ntopk: 3\nnum_experts: 13\ndtype: fp16\nrouting_dtype: int64\n", 4, all},
+		{"fp32", "hidden_dim: 20\ntopk: 1\ndtype: fp32\n", 3, all},
+		{"wide wire", "hidden_dim: 64\ntopk: 4\nnum_experts: 16\ndtype: bf16\nrouting_dtype: int16\nprobs_dtype: bf16\ncombine: {wire: fp32}\n", 2, all},
+		{"one rank", "hidden_dim: 64\ntopk: 2\ndtype: bf16\n", 1, []moert.Transport{""}},
+		{"one rank, wide wire", "hidden_dim: 64\ntopk: 2\ndtype: bf16\ncombine: {wire: fp32}\n", 1, []moert.Transport{""}},
+		{"one rank, only nccl", "hidden_dim: 64\ntopk: 2\ndtype: bf16\ntransports: [nccl]\n", 1, []moert.Transport{""}},
+	} {
+		for _, transport := range c.transports {
+			t.Run(fmt.Sprintf("%s %s", c.name, transport), func(t *testing.T) {
+				t.Parallel()
+				cfg := emulated(t, fmt.Sprintf("%smax_tokens: 9\nsm_limit: 3\nep_size: %d\n", c.text, c.ranks))
+				cfg.Transport = transport
+				cfg.Tokens = uneven(c.ranks, 9)
+				cfg.Steps, cfg.Replays = 4, 4
+				result := runOK(t, cfg)
+				if len(result.Steps) != 8 {
+					t.Errorf("%d steps", len(result.Steps))
+				}
+				if transport != "" && result.Transport != transport {
+					t.Errorf("ran over %s", result.Transport)
+				}
+			})
+		}
+	}
+}
+
+// runOK runs, and wants everything to be right.
+func runOK(t *testing.T, cfg Config) *Result {
+	t.Helper()
+	result, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults(result) {
+		t.Error(f)
+	}
+	return result
+}
+
+func faults(result *Result) []string {
+	var all []string
+	for _, s := range result.Steps {
+		for _, r := range s.Ranks {
+			for _, f := range r.Faults {
+				all = append(all, fmt.Sprintf("step %d graph %v rank %d: %s", s.Index, s.Graph, r.Rank, f))
+			}
+		}
+	}
+	return all
+}
+
+const two = "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\nmax_tokens: 9\nsm_limit: 3\nep_size: 2\n"
+
+// TestRunOptions: one layer, another capacity, and each place for partial sums.
+func TestRunOptions(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"one layer":  func(c *Config) { c.Layers = 1 },
+		"capacity":   func(c *Config) { c.Capacity = 4; c.Tokens = uneven(2, 4) },
+		"buffer":     func(c *Config) { c.Partials = PartialsBuffer },
+		"own":        func(c *Config) { c.Partials = PartialsOwn },
+		"only graph": func(c *Config) { c.Steps = 0 },
+		"epoch wrap": func(c *Config) { c.Options = append(c.Options, moert.WithFirstEpoch(1<<31-3)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := emulated(t, two)
+			cfg.Tokens, cfg.Steps, cfg.Replays, cfg.Transport = uneven(2, 9), 3, 3, moert.P2P
+			change(&cfg)
+			runOK(t, cfg)
+		})
+	}
+}
+
+// TestRunFindsWrongKernels: kernels with one mistake each are found out.
+func TestRunFindsWrongKernels(t *testing.T) {
+	for _, c := range []struct {
+		name, old, replacement string
+		transport              moert.Transport
+		want                   string
+	}{
+		{"truncates instead of rounding", "cvt.rn.bf16x2.f32", "cvt.rz.bf16x2.f32", moert.P2P, "rounding explains"},
+		{"casts NCCL's sums wrongly", "cvt.rn.bf16x2.f32", "cvt.rz.bf16x2.f32", moert.NCCL, "rounding explains"},
+		{"reads the next row's sums", "kPartial + size_t(step.offset[g.rank])", "kPartial + size_t(1 + step.offset[g.rank])", moert.P2P, "output: token"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := emulated(t, two+"combine: {wire: fp32}\n")
+			if !bytes.Contains(cfg.Program.Source, []byte(c.old)) {
+				t.Fatalf("the kernels have no %q any more", c.old)
+			}
+			cfg.Program.Source = bytes.ReplaceAll(cfg.Program.Source, []byte(c.old), []byte(c.replacement))
+			cfg.Tokens, cfg.Steps, cfg.Transport = [][]int{{7, 5}}, 1, c.transport
+			result, err := Run(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(faults(result), "\n"); result.OK() || !strings.Contains(got, c.want) {
+				t.Errorf("found %q, not %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestCompare(t *testing.T) {
+	var results []*Result
+	for _, transport := range []moert.Transport{moert.P2P, moert.NCCL} {
+		cfg := emulated(t, strings.Replace(two, "ep_size: 2", "ep_size: 4", 1))
+		cfg.Tokens, cfg.Steps, cfg.Replays, cfg.Transport, cfg.Keep = uneven(4, 9), 3, 2, transport, true
+		results = append(results, runOK(t, cfg))
+	}
+	c, err := Compare(results[0], results[1], "emu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.OK() || c.Elements == 0 {
+		t.Errorf("%+v", c)
+	}
+	t.Logf("%d of %d equal, %.3g wire ulp, %.3g of the bound", c.Equal, c.Elements, float64(c.MaxULP), float64(c.MaxOfBound))
+	put(results[1].kept[1].outputs[3][1], 70, moert.BF16, 9)
+	if c, err = Compare(results[0], results[1], "emu"); err != nil || c.OK() {
+		t.Errorf("a wrong element passed: %+v, %v", c, err)
+	}
+	if _, err := Compare(results[0], &Result{}, "emu"); err == nil {
+		t.Error("runs of different lengths were compared")
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"no spec":         func(c *Config) { c.Spec = nil },
+		"1 devices":       func(c *Config) { c.Devices = c.Devices[:1] },
+		"0 layers":        func(c *Config) { c.Layers = 0 },
+		"no token counts": func(c *Config) { c.Tokens = nil },
+		"3 token counts":  func(c *Config) { c.Tokens = [][]int{{1, 2, 3}} },
+		"10 tokens":       func(c *Config) { c.Tokens = [][]int{{1, 10}} },
+		"-1 tokens":       func(c *Config) { c.Tokens = [][]int{{-1, 0}} },
+	} {
+		cfg := emulated(t, two)
+		cfg.Tokens = [][]int{{1, 1}}
+		change(&cfg)
+		if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, not %q", err, want)
+		}
+	}
+}

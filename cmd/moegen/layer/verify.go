@@ -1,0 +1,155 @@
+package layer
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// verdict is what verifying one rank's layer found.
+type verdict struct {
+	gathered int     // rows
+	units    float64 // largest error of the output over its bound; above 1 is a fault
+	absolute float64 // largest error of the output
+	faults   []string
+	more     int // faults not told
+}
+
+// maxFaults is how many faults are told of one rank and layer: a lost row
+// would be thousands of wrong elements.
+const maxFaults = 4
+
+func (v *verdict) fault(format string, args ...any) {
+	if len(v.faults) == maxFaults {
+		v.more++
+		return
+	}
+	v.faults = append(v.faults, fmt.Sprintf(format, args...))
+}
+
+// verify compares what a rank had with what it should have had.
+func (ref *reference) verify(rank int, o *observed, r rounding) verdict {
+	v := verdict{}
+	offsets := make([]int, 1, len(ref.inputs)+1)
+	for _, in := range ref.inputs {
+		offsets = append(offsets, offsets[len(offsets)-1]+in.tokens)
+	}
+	v.gathered = offsets[len(offsets)-1]
+	ref.verifyStep(rank, o.step, offsets, &v)
+	for _, t := range tensors(ref.prog) {
+		ref.verifyGather(t, t.observed(o), offsets, &v)
+	}
+	ref.verifyOut(rank, o, r, &v)
+	return v
+}
+
+func (ref *reference) verifyStep(rank int, step []byte, offsets []int, v *verdict) {
+	most := 0
+	for _, in := range ref.inputs {
+		most = max(most, in.tokens)
+	}
+	ranks := len(ref.inputs)
+	check := func(what string, i, want int) {
+		if got := word(step, i); got != want {
+			v.fault("step: %s is %d, not %d", what, got, want)
+		}
+	}
+	check("total", 0, offsets[ranks])
+	check("max", 1, most)
+	check("local", 2, ref.inputs[rank].tokens)
+	for r, in := range ref.inputs {
+		check(fmt.Sprintf("count of rank %d", r), 4+r, in.tokens)
+	}
+	for r, offset := range offsets {
+		check(fmt.Sprintf("offset %d", r), 4+ranks+r, offset)
+	}
+}
+
+// verifyGather wants rank after rank's rows, bit by bit, and no row after them.
+func (ref *reference) verifyGather(t tensor, got []byte, offsets []int, v *verdict) {
+	for r, in := range ref.inputs {
+		want := t.input(in)
+		have := got[offsets[r]*t.rowBytes:][:len(want)]
+		if bytes.Equal(have, want) {
+			continue
+		}
+		wrong, first := 0, -1
+		for row := range in.tokens {
+			if !bytes.Equal(have[row*t.rowBytes:][:t.rowBytes], want[row*t.rowBytes:][:t.rowBytes]) {
+				if wrong++; first < 0 {
+					first = row
+				}
+			}
+		}
+		at := firstDifference(have, want)
+		v.fault("gathered %s: %d of rank %d's %d rows differ, first row %d at byte %d: %#02x, not %#02x%s",
+			t.name, wrong, r, in.tokens, first, at-first*t.rowBytes, have[at], want[at], ref.explain(t, have[first*t.rowBytes:][:t.rowBytes]))
+	}
+	// With one rank the gathered tensors are the inputs themselves.
+	pattern := byte(poison)
+	if len(ref.inputs) == 1 {
+		pattern = inputPoison
+	}
+	if at := notFilled(got[offsets[len(offsets)-1]*t.rowBytes:], pattern); at >= 0 {
+		v.fault("gathered %s: row %d, past the last token, was written", t.name, offsets[len(offsets)-1]+at/t.rowBytes)
+	}
+}
+
+// explain guesses how a row came to hold what it holds.
+func (ref *reference) explain(t tensor, row []byte) string {
+	switch {
+	case notFilled(row, poison) < 0:
+		return " (never written)"
+	case notFilled(row, inputPoison) < 0:
+		return " (a row past a rank's tokens)"
+	}
+	for r, in := range ref.inputs {
+		rows := t.input(in)
+		for i := range in.tokens {
+			if bytes.Equal(row, rows[i*t.rowBytes:][:t.rowBytes]) {
+				return fmt.Sprintf(" (it is rank %d's row %d)", r, i)
+			}
+		}
+	}
+	return ""
+}
+
+func (ref *reference) verifyOut(rank int, o *observed, r rounding, v *verdict) {
+	in, p := ref.inputs[rank], ref.prog
+	buf := make([]share, p.Ranks)
+	for t := range in.tokens {
+		shares := ref.shares(rank, t, buf)
+		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
+			exact, carried, total := element(get(in.hidden, i, p.Hidden), shares, r)
+			bound := (carried + r.sum(math.Abs(exact), carried, total)) * slack
+			got := get(o.out, i, p.Hidden)
+			off := math.Abs(got - exact)
+			if !(off <= bound) { // a NaN is neither more nor less
+				v.fault("output: token %d element %d is %v, not %v: off by %.3g, rounding explains %.3g",
+					t, i-t*p.HiddenDim, got, exact, off, bound)
+			}
+			if math.IsNaN(off) {
+				off = math.Inf(1)
+			}
+			v.units, v.absolute = max(v.units, off/bound), max(v.absolute, off)
+		}
+	}
+	if at := notFilled(o.out[in.tokens*p.HiddenRowBytes():], poison); o.outPoisoned && at >= 0 {
+		v.fault("output: row %d, past the last token, was written", in.tokens+at/p.HiddenRowBytes())
+	}
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// notFilled returns where p stops to consist of b, -1 if it does not.
+func notFilled(p []byte, b byte) int {
+	return slices.IndexFunc(p, func(x byte) bool { return x != b })
+}

@@ -1,0 +1,334 @@
+package layer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/spec"
+)
+
+// perfect is one layer of a step, and what a faultless machine would leave of
+// it on every rank.
+func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) {
+	t.Helper()
+	s, err := spec.Parse("test.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Program(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := makeReferences(newInputs(s, p, 7), owners(s), 1, 3, counts)[0]
+	rows := 0
+	step := make([]uint32, stepWords(p.Ranks))
+	for r, n := range counts {
+		step[4+r], step[4+p.Ranks+r] = uint32(n), uint32(rows)
+		rows += n
+	}
+	step[0], step[1], step[4+2*p.Ranks] = uint32(rows), uint32(slices.Max(counts)), uint32(rows)
+	all := make([]*observed, p.Ranks)
+	for r, in := range ref.inputs {
+		step[2] = uint32(in.tokens)
+		o := &observed{step: words(step), outPoisoned: true, out: simulate(ref, r)}
+		for i, to := range []*[]byte{&o.routing, &o.probs, &o.hidden} {
+			for _, in := range ref.inputs {
+				*to = append(*to, tensors(p)[i].input(in)...)
+			}
+			*to = append(*to, bytes.Repeat([]byte{poison}, 3*tensors(p)[i].rowBytes)...)
+		}
+		o.out = append(o.out, bytes.Repeat([]byte{poison}, 3*p.HiddenRowBytes())...)
+		all[r] = o
+	}
+	return ref, all
+}
+
+func words(w []uint32) []byte {
+	var b []byte
+	for _, x := range w {
+		b = binary.LittleEndian.AppendUint32(b, x)
+	}
+	return b
+}
+
+// simulate computes a rank's output as the kernels do, in fp32 with the ranks
+// in a random order.
+func simulate(ref *reference, rank int) []byte {
+	p, in := ref.prog, ref.inputs[rank]
+	out := make([]byte, in.tokens*p.HiddenRowBytes())
+	scratch := make([]byte, 4)
+	rng := rand.New(rand.NewPCG(5, uint64(rank)))
+	for t := range in.tokens {
+		weights := make([]float32, p.Ranks)
+		for k := range p.TopK {
+			e := in.experts[t*p.TopK+k]
+			weights[ref.owner[e]] += float32(in.weights[t*p.TopK+k]) * float32(scale(e))
+		}
+		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
+			var sum float32
+			for _, r := range rng.Perm(p.Ranks) {
+				put(scratch, 0, p.Wire, weights[r]*float32(get(in.hidden, i, p.Hidden)))
+				sum += float32(get(scratch, 0, p.Wire))
+			}
+			put(out, i, p.Hidden, sum)
+		}
+	}
+	return out
+}
+
+const small = "hidden_dim: 32\ntopk: 3\nnum_experts: 12\ndtype: bf16\nep_size: 4\nmax_tokens: 16\n"
+
+func TestPerfect(t *testing.T) {
+	for _, text := range []string{
+		small,
+		strings.Replace(small, "bf16", "fp16", 1),
+		strings.Replace(small, "bf16", "fp32", 1),
+		small + "combine: {wire: fp32}\nprobs_dtype: fp32\nrouting_dtype: int64\n",
+		"hidden_dim: 512\ntopk: 32\nnum_experts: 72\ndtype: bf16\nep_size: 72\nmax_tokens: 16\n",
+	} {
+		ranks := 4
+		if strings.Contains(text, "72") {
+			ranks = 72
+		}
+		counts := make([]int, ranks)
+		for r := range counts {
+			counts[r] = r * 5 % 17
+		}
+		ref, all := perfect(t, text, counts)
+		for r, o := range all {
+			v := ref.verify(r, o, newRounding(ref.prog, moert.P2P, "emu"))
+			if len(v.faults) > 0 || v.units > 1 {
+				t.Errorf("%s: rank %d: %v (error %v)", text, r, v.faults, v.units)
+			}
+			// A bound that nothing comes near would not find anything.
+			if counts[r] > 4 && v.units < 0.05 {
+				t.Errorf("%s: rank %d: largest error is %v of the bound", text, r, v.units)
+			}
+		}
+	}
+}
+
+// TestVerifierCatches: every kind of damage is found, on the rank that has it.
+func TestVerifierCatches(t *testing.T) {
+	counts := []int{2, 0, 5, 3}
+	p := func(ref *reference) *moert.Program { return ref.prog }
+	for _, c := range []struct {
+		name   string
+		damage func(ref *reference, o *observed)
+		want   string
+	}{
+		{"flipped bit in hidden", func(_ *reference, o *observed) { o.hidden[130] ^= 4 }, "gathered hidden: 1 of rank 2's 5 rows differ, first row 0"},
+		{"flipped bit in probs", func(_ *reference, o *observed) { o.probs[1] ^= 0x80 }, "gathered probs: 1 of rank 0's 2 rows"},
+		{"flipped bit in routing", func(_ *reference, o *observed) { o.routing[9*12] ^= 1 }, "gathered routing: 1 of rank 3's 3 rows"},
+		{"swapped rows", func(ref *reference, o *observed) { swapRows(o.hidden, 3, 4, p(ref).HiddenRowBytes()) }, "it is rank 2's row 2"},
+		{"lost row", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), poison) }, "never written"},
+		{"row from past the input", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), inputPoison) }, "a row past a rank's tokens"},
+		{"row past the last", func(ref *reference, o *observed) { o.hidden[10*p(ref).HiddenRowBytes()+7] = 0 }, "gathered hidden: row 10, past the last token, was written"},
+		{"total", func(_ *reference, o *observed) { o.step[0]++ }, "step: total is 11, not 10"},
+		{"max", func(_ *reference, o *observed) { o.step[4]++ }, "step: max is 6"},
+		{"local", func(_ *reference, o *observed) { o.step[8]++ }, "step: local is 6"},
+		{"count", func(_ *reference, o *observed) { o.step[16+4]++ }, "step: count of rank 1 is 1"},
+		{"offset", func(_ *reference, o *observed) { o.step[16+16+12]++ }, "step: offset 3 is 8"},
+		{"output past the last", func(ref *reference, o *observed) { o.out[5*p(ref).HiddenRowBytes()] = 0 }, "output: row 5, past the last token"},
+		{"output rows swapped", func(ref *reference, o *observed) { swapRows(o.out, 0, 1, p(ref).HiddenRowBytes()) }, "output: token 0"},
+		{"output never written", func(ref *reference, o *observed) { fillRow(o.out, 4, p(ref).HiddenRowBytes(), poison) }, "output: token 4 element 0 is NaN"},
+		{"missing rank", func(ref *reference, o *observed) { o.out = without(ref, 2, 3, o.out) }, "output: token"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ref, all := perfect(t, small, counts)
+			const rank = 2
+			c.damage(ref, all[rank])
+			v := ref.verify(rank, all[rank], newRounding(ref.prog, moert.P2P, "emu"))
+			if !strings.Contains(strings.Join(v.faults, "\n"), c.want) {
+				t.Errorf("found %q, not %q", v.faults, c.want)
+			}
+			for r := range counts {
+				if r == rank {
+					continue
+				}
+				if v := ref.verify(r, all[r], newRounding(ref.prog, moert.P2P, "emu")); len(v.faults) > 0 {
+					t.Errorf("rank %d is blamed: %v", r, v.faults)
+				}
+			}
+		})
+	}
+}
+
+// TestOutputFlippedBits: the bound is tight enough that an element some units in
+// the last place away is found wherever the partial sums' own rounding allows.
+func TestOutputFlippedBits(t *testing.T) {
+	ref, all := perfect(t, small, []int{4, 4, 4, 4})
+	p := ref.prog
+	found, tried := 0, 0
+	for i := range 4 * p.HiddenDim {
+		o := *all[0]
+		o.out = slices.Clone(o.out)
+		o.out[2*i] ^= 1 << 3 // eight units in the last place
+		tried++
+		if v := ref.verify(0, &o, newRounding(p, moert.P2P, "emu")); len(v.faults) > 0 {
+			found++
+		}
+	}
+	// Elements where large partial sums cancel have honest errors of that size.
+	if found < tried*8/10 {
+		t.Errorf("%d of %d errors of eight units in the last place were found", found, tried)
+	}
+}
+
+func TestFaultsAreLimited(t *testing.T) {
+	ref, all := perfect(t, small, []int{4, 4, 4, 4})
+	clear(all[1].out)
+	v := ref.verify(1, all[1], newRounding(ref.prog, moert.NCCL, "emu"))
+	if len(v.faults) != maxFaults || v.more < 50 {
+		t.Errorf("%d faults and %d more", len(v.faults), v.more)
+	}
+}
+
+func swapRows(b []byte, i, j, size int) {
+	row := slices.Clone(b[i*size:][:size])
+	copy(b[i*size:], b[j*size:][:size])
+	copy(b[j*size:], row)
+}
+
+func fillRow(b []byte, i, size int, v byte) {
+	for k := range size {
+		b[i*size+k] = v
+	}
+}
+
+// without takes rank lost's contribution out of rank's output.
+func without(ref *reference, rank, lost int, out []byte) []byte {
+	p, in := ref.prog, ref.inputs[rank]
+	out = slices.Clone(out)
+	for t := range in.tokens {
+		var w float64
+		for k := t * p.TopK; k < (t+1)*p.TopK; k++ {
+			if ref.owner[in.experts[k]] == lost {
+				w += in.weights[k] * scale(in.experts[k])
+			}
+		}
+		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
+			put(out, i, p.Hidden, float32(get(out, i, p.Hidden)-w*get(in.hidden, i, p.Hidden)))
+		}
+	}
+	return out
+}
+
+// TestNCCLRounding: sums in the wire's type stay within their bound, and need
+// it: the kernels' is too small for them.
+func TestNCCLRounding(t *testing.T) {
+	r := rounding{ranks: 8, wire: moert.BF16, out: moert.BF16, nccl: true}
+	kernels := rounding{ranks: 8, wire: moert.BF16, out: moert.BF16}
+	rng := rand.New(rand.NewPCG(2, 3))
+	exceeded := false
+	for range 100000 {
+		var exact, total float64
+		var sum float32
+		for i := range 8 {
+			x := fromBF16(toBF16(float32(rng.NormFloat64())))
+			exact += float64(x)
+			total += math.Abs(float64(x))
+			if sum += x; i > 0 {
+				sum = fromBF16(toBF16(sum))
+			}
+		}
+		off := math.Abs(float64(sum) - exact)
+		if bound := r.sum(math.Abs(exact), 0, total); off > bound {
+			t.Fatalf("off by %v, bound %v", off, bound)
+		}
+		exceeded = exceeded || off > kernels.sum(math.Abs(exact), 0, total)
+	}
+	if !exceeded {
+		t.Error("the bound of one rounding was enough")
+	}
+}
+
+func TestInputs(t *testing.T) {
+	s, err := spec.Parse("test.yaml", []byte("hidden_dim: 32\ntopk: 4\ndtype: bf16\nep_size: 2\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Program(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := newInputs(s, p, 3)
+	if len(in.logits) != 16 {
+		t.Errorf("%d experts are assumed", len(in.logits))
+	}
+	x := in.make(0, 0, 0, 500)
+	used := map[int]int{}
+	for tok := range 500 {
+		experts := slices.Clone(x.experts[4*tok : 4*tok+4])
+		slices.Sort(experts)
+		if len(slices.Compact(experts)) != 4 {
+			t.Fatalf("token %d goes to %v", tok, x.experts[4*tok:4*tok+4])
+		}
+		sum := 0.0
+		for k := 4 * tok; k < 4*tok+4; k++ {
+			used[x.experts[k]]++
+			sum += x.weights[k]
+		}
+		if math.Abs(sum-1) > 1e-6 {
+			t.Fatalf("token %d: probabilities add up to %v", tok, sum)
+		}
+	}
+	most, least := 0, 500
+	for _, n := range used {
+		most, least = max(most, n), min(least, n)
+	}
+	if len(used) != 16 || most < 3*least {
+		t.Errorf("experts are used from %d to %d times: not skewed", least, most)
+	}
+	if again := newInputs(s, p, 3).make(0, 0, 0, 500); !bytes.Equal(again.hidden, x.hidden) || !bytes.Equal(again.routing, x.routing) {
+		t.Error("the same seed made other inputs")
+	}
+	for _, other := range []*input{in.make(1, 0, 0, 500), in.make(0, 1, 0, 500), in.make(0, 0, 1, 500), newInputs(s, p, 4).make(0, 0, 0, 500)} {
+		if bytes.Equal(other.hidden, x.hidden) || bytes.Equal(other.routing, x.routing) {
+			t.Error("another step, layer, rank or seed made the same input")
+		}
+	}
+}
+
+// TestUsePTX takes what was made of the program's source, and nothing else.
+func TestUsePTX(t *testing.T) {
+	write := func(path, text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	source := []byte("kernels")
+	good := fmt.Sprintf(`{"ptx": {"source": %q, "arch": "sm_90a"}, "outputs": {"moe_moegen.ptx": %q}}`, digest(source), digest([]byte("ptx")))
+	for _, c := range []struct {
+		name, manifest, ptx string
+		want                bool
+	}{
+		{"fits", good, "ptx", true},
+		{"other source", strings.Replace(good, digest(source), digest([]byte("other")), 1), "ptx", false},
+		{"changed PTX", good, "ptz", false},
+		{"no PTX", `{"outputs": {}}`, "", false},
+		{"no manifest", "", "ptx", false},
+		{"damaged manifest", "{", "ptx", false},
+	} {
+		dir := t.TempDir()
+		if c.manifest != "" {
+			write(filepath.Join(dir, "moe_moegen.json"), c.manifest)
+		}
+		if c.ptx != "" {
+			write(filepath.Join(dir, "moe_moegen.ptx"), c.ptx)
+		}
+		p := &moert.Program{Source: source}
+		if got := UsePTX(p, filepath.Join(dir, "moe.yaml")); got != c.want || (string(p.PTX) == "ptx") != c.want {
+			t.Errorf("%s: %v, PTX %q", c.name, got, p.PTX)
+		}
+	}
+}
