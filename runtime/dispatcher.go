@@ -141,7 +141,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 	d.undo = append(d.undo, d.module.Unload)
 	d.scratch.group(d.mem.Unicast, d.mem.Multicast, d.control, d.rank)
 	d.prefix = len(d.scratch)
-	if d.transport == NCCL && p.Ranks > 1 {
+	if d.transport == NCCL {
 		d.engine, err = newNCCLEngine(ctx, d)
 	} else {
 		d.engine, err = newKernelEngine(d)

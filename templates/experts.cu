@@ -56,7 +56,8 @@ __device__ __forceinline__ void experts(const uint32_t* step, const Hidden* hidd
     for (int k = 0; k < topk; ++k) {
       const long long i = static_cast<long long>(row) * topk + k;
       const long long expert = load_expert(routing, i, routing_bytes);
-      if (expert >= first && expert < first + experts) weight += load_prob(probs, i, probs_bytes) * expert_scale(expert);
+      if (expert >= first && expert < first + experts)
+        weight += load_prob(probs, i, probs_bytes) * expert_scale(expert);
     }
     const Quad* const from = reinterpret_cast<const Quad*>(hidden + static_cast<size_t>(row) * hidden_dim);
     PartialQuad* const to = reinterpret_cast<PartialQuad*>(partial + static_cast<size_t>(row) * hidden_dim);
@@ -70,7 +71,7 @@ __device__ __forceinline__ void experts(const uint32_t* step, const Hidden* hidd
   }
 }
 
-#define MOEGEN_EXPERTS(name, Hidden, Partial)                                                                     \
+#define MOEGEN_EXPERTS(name, Hidden, Partial)                                                                    \
   extern "C" __global__ void __launch_bounds__(256)                                                              \
       name(const uint32_t* step, const Hidden* hidden, const void* routing, const void* probs, Partial* partial, \
            int hidden_dim, int topk, int routing_bytes, int probs_bytes, int first, int count) {                 \

@@ -23,7 +23,7 @@ type kernelData struct {
 	RoutingPacks, ProbsPacks, HiddenPacks           int
 	WirePacks, WireElements, OutElements            int
 	HasPack8, HasPack4, CastsOutput                 bool
-	Unicast, P2P                                    bool     // any of nvls and p2p; p2p
+	Unicast, P2P, NCCL                              bool     // any of nvls and p2p; p2p; nccl
 	Transports                                      []string // those with dispatch and combine kernels of their own
 	TransportNames                                  []string // all, as in the spec
 	Layout                                          Layout
@@ -68,7 +68,12 @@ func newKernelData(s *spec.Spec) kernelData {
 	default:
 		d.LdReduceType = ".acc::f32.v4.bf16x2"
 	}
-	for _, t := range s.Transports {
+	transports := s.Transports
+	if s.EPSize == 1 {
+		// Nothing is exchanged; what is left, counts and casts, needs no peer.
+		transports = []spec.Transport{spec.P2P}
+	}
+	for _, t := range transports {
 		d.TransportNames = append(d.TransportNames, string(t))
 		if t != spec.NCCL {
 			d.Transports = append(d.Transports, string(t))
@@ -76,13 +81,13 @@ func newKernelData(s *spec.Spec) kernelData {
 	}
 	d.Unicast = len(d.Transports) > 0
 	d.P2P = slices.Contains(d.Transports, string(spec.P2P))
+	d.NCCL = slices.Contains(s.Transports, spec.NCCL)
 	return d
 }
 
 // parts lists the template files in the order of the generated source.
 func (d *kernelData) parts() []string {
 	parts := []string{"header.cu.tmpl", "layout.cu.tmpl", "memory.cuh", "signal.cuh"}
-	nccl := slices.Contains(d.TransportNames, string(spec.NCCL))
 	if d.Unicast || d.CastsOutput {
 		parts = append(parts, "numbers.cuh.tmpl")
 	}
@@ -96,7 +101,7 @@ func (d *kernelData) parts() []string {
 	if d.Unicast {
 		parts = append(parts, "dispatch.cu.tmpl", "combine.cu.tmpl")
 	}
-	if nccl {
+	if d.NCCL {
 		parts = append(parts, "nccl.cu.tmpl")
 	}
 	return parts
@@ -108,6 +113,7 @@ func CUDA(s *spec.Spec) ([]byte, error) {
 	d := newKernelData(s)
 	t, err := template.New("").Funcs(template.FuncMap{
 		"join":      strings.Join,
+		"spaces":    func(s ...string) string { return strings.Repeat(" ", len(strings.Join(s, ""))) },
 		"transport": func(name string) string { return map[string]string{"nvls": "NVLS", "p2p": "P2P"}[name] },
 	}).Option("missingkey=error").ParseFS(templates.CUDA(), "*")
 	if err != nil {
@@ -123,22 +129,4 @@ func CUDA(s *spec.Spec) ([]byte, error) {
 		}
 	}
 	return tidy(out.Bytes()), nil
-}
-
-// tidy folds runs of blank lines, which template conditions leave behind.
-func tidy(src []byte) []byte {
-	var out bytes.Buffer
-	blank := 0
-	for line := range bytes.Lines(src) {
-		line = append(bytes.TrimRight(line, " \t\n"), '\n')
-		if len(line) == 1 {
-			if blank++; blank > 1 {
-				continue
-			}
-		} else {
-			blank = 0
-		}
-		out.Write(line)
-	}
-	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n')
 }

@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/moegen/moegen/runtime/cuda"
+	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/emu"
+)
+
+// backend is the driver that a command uses.
+type backend struct {
+	driver driver.Driver
+	why    string // it was chosen
+}
+
+// openCUDA and openEmulator open the two drivers. Tests replace them.
+var (
+	openCUDA     = func() (driver.Driver, error) { return cuda.Open() }
+	openEmulator = func(devices int) (driver.Driver, error) { return emu.New(emu.Config{Devices: devices}) }
+)
+
+// openBackend opens the named backend with at least ranks devices: auto is
+// CUDA where that has enough of them, else the emulator.
+func openBackend(name string, ranks int) (*backend, error) {
+	if name == "emu" {
+		d, err := openEmulator(ranks)
+		return &backend{d, "asked for"}, err
+	}
+	d, err := openCUDA()
+	if err == nil {
+		have := len(d.Devices())
+		if have >= ranks {
+			why := "asked for"
+			if name == "auto" {
+				why = fmt.Sprintf("%s for %s", plural(have, "GPU"), plural(ranks, "rank"))
+			}
+			return &backend{d, why}, nil
+		}
+		err = fmt.Errorf("%s for %s", plural(have, "GPU"), plural(ranks, "rank"))
+		if cerr := d.Close(); cerr != nil {
+			err = fmt.Errorf("%w (and closing the driver: %v)", err, cerr)
+		}
+	}
+	if name == "cuda" {
+		return nil, fmt.Errorf("%w; -backend emu runs without GPUs", err)
+	}
+	why := err.Error()
+	if errors.Is(err, driver.ErrNoDriver) {
+		why = "no CUDA driver; moegen doctor tells more" // the error lists every place looked at
+	}
+	e, err := openEmulator(ranks)
+	return &backend{e, why}, err
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/moegen/moegen/cmd/moegen/gen"
+)
+
+const checkHelp = `Usage: moegen check [-o DIR] [-package NAME] [-prefix NAME] SPEC...
+
+Tells whether generated output is what moegen generate would write, without
+writing and without nvcc. Exit code 4 and a unified diff: it is not. PTX is
+compared by the source that it was compiled from.
+
+  missing    the file is not there
+  stale      the spec, or moegen, has changed since
+  edited     the file was changed by hand
+  orphaned   the file is no longer generated
+  foreign    the file is in the way: moegen did not make it
+`
+
+func check(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	f := newFlags("check", checkHelp)
+	options := outputFlags(f)
+	if code, done := parseFlags(f, args, stdout, stderr); done {
+		return code
+	}
+	jobs, code := outputJobs(f, options, stderr)
+	stale := 0
+	for _, job := range jobs {
+		differences, err := checkOne(ctx, job)
+		if err != nil {
+			fmt.Fprintln(stderr, "moegen check:", explain(err))
+			return codeOf(err)
+		}
+		for _, d := range differences {
+			fmt.Fprintf(stdout, "%s: %s\n%s", filepath.Join(job.Dir, d.File), d.State, d.Diff)
+		}
+		stale += len(differences)
+	}
+	if stale > 0 {
+		fmt.Fprintf(stderr, "%d generated files are not up to date; run moegen generate\n", stale)
+		return exitStale
+	}
+	return code
+}
+
+func checkOne(ctx context.Context, o gen.Options) ([]gen.Difference, error) {
+	o.Check = true
+	set, err := gen.Generate(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return set.Compare(o.Dir)
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	"github.com/moegen/moegen/spec"
+)
+
+const generateHelp = `Usage: moegen generate [-o DIR] [-package NAME] [-prefix NAME] [-no-ptx] SPEC...
+
+Writes for each NAME.yaml, or directory with a moe.yaml, the files
+
+  NAME_moegen.go     a dispatcher with types for the model's shape
+  NAME_moegen.cu     its kernels
+  NAME_moegen.ptx    its kernels compiled, for the emulator and for machines
+                     without nvcc
+  NAME_moegen.json   what the others were made of
+
+Only files that change are written. What earlier runs generated and this one
+does not is removed. In Go sources:
+
+  //go:generate go tool moegen generate moe.yaml
+`
+
+func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	f := newFlags("generate", generateHelp)
+	options := outputFlags(f)
+	if code, done := parseFlags(f, args, stdout, stderr); done {
+		return code
+	}
+	jobs, code := outputJobs(f, options, stderr)
+	unchanged := 0
+	for _, job := range jobs {
+		report, err := generateOne(ctx, job)
+		for _, file := range report.Written {
+			fmt.Fprintln(stdout, "wrote", filepath.Join(job.Dir, file))
+		}
+		for _, file := range report.Removed {
+			fmt.Fprintln(stdout, "removed", filepath.Join(job.Dir, file))
+		}
+		unchanged += len(report.Unchanged)
+		if err != nil {
+			fmt.Fprintln(stderr, "moegen generate:", explain(err))
+			return codeOf(err)
+		}
+	}
+	if unchanged > 0 {
+		fmt.Fprintf(stderr, "%d files unchanged\n", unchanged)
+	}
+	return code
+}
+
+func generateOne(ctx context.Context, o gen.Options) (gen.Report, error) {
+	set, err := gen.Generate(ctx, o)
+	if err != nil {
+		return gen.Report{}, err
+	}
+	return set.Write(ctx, o.Dir)
+}
+
+// outputFlags defines the flags that generate and check have in common.
+func outputFlags(f *flag.FlagSet) *gen.Options {
+	var o gen.Options
+	f.StringVar(&o.Dir, "o", "", "the package's `DIR` (default: the spec's)")
+	f.StringVar(&o.Package, "package", "", "the package's `NAME` (default: $GOPACKAGE, or what the package's files say, or the directory's name)")
+	f.StringVar(&o.Prefix, "prefix", "", "start exported names with `NAME`, for several specs in one package")
+	f.BoolVar(&o.NoPTX, "no-ptx", false, "leave the PTX out: the package then needs nvcc where it runs")
+	return &o
+}
+
+// outputJobs reads all specs, so that nothing is written where one is wrong. No
+// jobs: it has printed why, and the code says what it was.
+func outputJobs(f *flag.FlagSet, options *gen.Options, stderr io.Writer) ([]gen.Options, int) {
+	if f.NArg() == 0 {
+		return nil, usageError(stderr, f, "takes at least one spec")
+	}
+	var jobs []gen.Options
+	from := map[string]string{} // output to spec
+	code := exitOK
+	for _, arg := range f.Args() {
+		s, path, err := loadSpec(arg)
+		if err == nil && path == "" {
+			return nil, usageError(stderr, f, "%s is not a file; write it to one first: moegen init -o moe.yaml %[1]s", arg[len(presetPrefix):])
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, explain(err))
+			code = max(code, codeOf(err))
+			continue
+		}
+		o := jobOf(options, s, path)
+		output := filepath.Join(o.Dir, stem(path))
+		if other, taken := from[output]; taken {
+			return nil, usageError(stderr, f, "%s and %s have the same output; rename one, or generate them into two directories", other, path)
+		}
+		from[output] = path
+		jobs = append(jobs, o)
+	}
+	if code != exitOK {
+		return nil, code
+	}
+	return jobs, exitOK
+}
+
+func jobOf(options *gen.Options, s *spec.Spec, path string) gen.Options {
+	o := *options
+	o.Spec, o.SpecFile = s, path
+	if o.Dir == "" {
+		o.Dir = filepath.Dir(path)
+	}
+	// go generate sets it for the package in the current directory.
+	if wd, err := os.Getwd(); err == nil {
+		if dir, err := filepath.Abs(o.Dir); err == nil && dir == wd {
+			o.GoPackage = os.Getenv("GOPACKAGE")
+		}
+	}
+	return o
+}
+
+func stem(path string) string {
+	base := filepath.Base(path)
+	return base[:len(base)-len(filepath.Ext(base))]
+}

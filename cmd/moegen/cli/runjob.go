@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/moegen/moegen/cmd/moegen/layer"
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/nvcc"
+)
+
+// runReport is what one spec's run came to.
+type runReport struct {
+	Model       string              `json:"model"`
+	Ranks       int                 `json:"ranks"`
+	Shape       string              `json:"shape"`
+	Backend     string              `json:"backend"`
+	Why         string              `json:"backend_reason"`
+	Driver      string              `json:"driver"`
+	Device      string              `json:"device"`
+	Layers      int                 `json:"layers"`
+	Runs        []*transportRun     `json:"runs"`
+	Comparisons []*layer.Comparison `json:"comparisons,omitempty"`
+	Error       string              `json:"error,omitempty"`
+	OK          bool                `json:"ok"`
+}
+
+// transportRun is the run over one transport.
+type transportRun struct {
+	Asked   string        `json:"asked"` // "auto" for the first that works
+	Skipped string        `json:"skipped,omitempty"`
+	Error   string        `json:"error,omitempty"`
+	Result  *layer.Result `json:"result,omitempty"`
+	Seconds float64       `json:"seconds"`
+}
+
+func (j *runJob) run(ctx context.Context, stderr io.Writer) *runReport {
+	s := j.spec
+	report := &runReport{Model: s.Model, Ranks: s.EPSize, Layers: j.flags.layers,
+		Shape: fmt.Sprintf("hidden %d %s, top %d of %d experts, wire %s", s.HiddenDim, s.DType, s.TopK, layer.Experts(s).NumExperts, s.Combine.Wire)}
+	b, err := openBackend(j.flags.backend, s.EPSize)
+	if err != nil {
+		report.Error = explain(err)
+		return report
+	}
+	report.Backend, report.Why, report.Driver = b.driver.Name(), b.why, b.driver.Version()
+	report.Device = b.driver.Devices()[0].Info().Name
+	if err := j.compile(ctx, b, stderr); err != nil {
+		report.Error = explain(err)
+	} else {
+		report.OK = j.runAll(ctx, b, report, stderr)
+	}
+	if err := b.driver.Close(); err != nil {
+		report.OK, report.Error = false, "close the driver: "+err.Error()
+	}
+	return report
+}
+
+// compile loads the kernels once before all ranks do: a compiler that is
+// missing, or a source that it refuses, is then told of once.
+func (j *runJob) compile(ctx context.Context, b *backend, stderr io.Writer) error {
+	p := newProgress(stderr, "compiling the kernels of "+j.spec.Model)
+	module, _, err := moert.LoadSource(ctx, b.driver.Devices()[0], j.program.Name+".cu", j.program.Source, j.program.PTX)
+	p.end()
+	switch {
+	case errors.Is(err, nvcc.ErrNotFound):
+		return fmt.Errorf("%w\nor run \"moegen generate\" where there is one: the PTX that it leaves beside the spec needs no compiler", err)
+	case err != nil:
+		return err
+	}
+	return module.Unload()
+}
+
+// runAll runs every transport and compares those that can be compared.
+func (j *runJob) runAll(ctx context.Context, b *backend, report *runReport, stderr io.Writer) bool {
+	ok, ran := true, 0
+	var p2p, nccl *layer.Result
+	for _, t := range j.transports {
+		r := j.runOne(ctx, b, t, stderr)
+		report.Runs = append(report.Runs, r)
+		if r.Result != nil {
+			ran++
+			ok = ok && r.Result.OK()
+			switch t {
+			case moert.P2P:
+				p2p = r.Result
+			case moert.NCCL:
+				nccl = r.Result
+			}
+		}
+		ok = ok && r.Error == ""
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	// What is wrong in itself is not worth comparing.
+	if p2p != nil && nccl != nil && p2p.OK() && nccl.OK() {
+		c, err := layer.Compare(p2p, nccl, b.driver.Name())
+		if err != nil {
+			report.Error = err.Error()
+			return false
+		}
+		report.Comparisons = append(report.Comparisons, c)
+		ok = ok && c.OK()
+	}
+	if ran == 0 && ok {
+		report.Error = "no transport could be used"
+		return false
+	}
+	return ok
+}
+
+func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stderr io.Writer) *transportRun {
+	r := &transportRun{Asked: string(t)}
+	if t == "" {
+		r.Asked = "auto"
+	}
+	p := newProgress(stderr, fmt.Sprintf("%s over %s: step", j.spec.Model, r.Asked))
+	start := time.Now()
+	c := layer.Config{
+		Spec: j.spec, Program: j.program, Devices: b.driver.Devices()[:j.spec.EPSize], Transport: t,
+		Tokens: j.tokens, Layers: j.flags.layers, Capacity: j.capacity, Seed: j.flags.seed,
+		Partials: partials[j.flags.partial], Keep: len(j.transports) > 1, Progress: p.step,
+		Options: []moert.Option{moert.WithLogger(j.flags.logger(stderr))},
+	}
+	if j.flags.graph != "only" {
+		c.Steps = j.counted(j.flags.steps)
+	}
+	if j.flags.graph != "off" {
+		c.Replays = j.counted(j.flags.replays)
+	}
+	result, err := layer.Run(ctx, c)
+	p.end()
+	r.Result, r.Seconds = result, time.Since(start).Seconds()
+	switch {
+	case err == nil:
+	case j.all && errors.Is(err, moert.ErrNoTransport):
+		r.Skipped = explain(err)
+	default:
+		r.Error = explain(err)
+	}
+	return r
+}

@@ -1,0 +1,106 @@
+package gen
+
+import (
+	"fmt"
+
+	"github.com/dave/jennifer/jen"
+)
+
+// steps emits the operations of a step.
+func (g *goPackage) steps() {
+	hidden, partial := g.exported("Hidden"), g.exported("Partial")
+	local, gathered := g.exported("Local"), g.exported("Gathered")
+
+	g.method("BeginStep", `BeginStep tells every rank, on the GPU, how many tokens each rank brings to the step. It comes before the step's first Dispatch.`).
+		Params(stream(), jen.Id("tokens").Add(rt("Tokens"))).Error().Block(
+		jen.Return(core("BeginStep", jen.Id("stream"), jen.Id("tokens"))))
+	g.Line()
+
+	wrap := func(field string) jen.Code {
+		return jen.Id(field).Op(":").Id(g.exported(field)).Values(jen.Id("g").Dot(field))
+	}
+	g.method("Dispatch", `Dispatch gathers the tokens of all ranks on every rank. Its result holds them once the stream has come there; local's tensors must stay as they are until then.`).
+		Params(stream(), jen.Id("local").Id(local)).Params(jen.Id(gathered), jen.Error()).Block(
+		jen.List(jen.Id("g"), jen.Err()).Op(":=").Add(core("Dispatch", jen.Id("stream"),
+			raw("local", "Routing"), raw("local", "Probs"), raw("local", "Hidden"))),
+		returnIfErr(jen.Id(gathered).Values()),
+		jen.Return(literal(jen.Id(gathered), wrap("Hidden"), wrap("Probs"), wrap("Routing"),
+			jen.Id("Step").Op(":").Id("g").Dot("Step")), jen.Nil()),
+	)
+	g.Line()
+
+	g.method("Combine", fmt.Sprintf(`Combine adds up all ranks' partial sums, %s, and yields the rows of the rank's own tokens, %s.
+Row i of partial belongs to row i of what Dispatch gathered; partial may be PartialBuffer, which saves a copy.
+The result lies in a buffer of the dispatcher and is valid until its next Combine.`, g.partial("G"), g.hidden("T"))).
+		Params(stream(), jen.Id("partial").Id(partial)).Params(jen.Id(hidden), jen.Error()).Block(
+		jen.List(jen.Id("out"), jen.Err()).Op(":=").Add(core("Combine", jen.Id("stream"), raw("partial"))),
+		returnIfErr(jen.Id(hidden).Values()),
+		jen.Return(jen.Id(hidden).Values(jen.Id("out")), jen.Nil()),
+	)
+	g.Line()
+
+	g.method("CombineInto", `CombineInto is Combine into the caller's tensor, which has at least as many rows as the capacity.`).
+		Params(stream(), jen.Id("partial").Id(partial), jen.Id("out").Id(hidden)).Error().Block(
+		jen.Return(core("CombineInto", jen.Id("stream"), raw("partial"), raw("out"))))
+	g.Line()
+}
+
+// raw is the tensor of package runtime within a typed one.
+func raw(path ...string) jen.Code {
+	s := jen.Id(path[0])
+	for _, p := range path[1:] {
+		s.Dot(p)
+	}
+	return s.Dot("t")
+}
+
+// literal is a composite literal with each field in a line.
+func literal(of *jen.Statement, fields ...jen.Code) *jen.Statement {
+	return of.Custom(jen.Options{Open: "{", Close: "}", Separator: ",", Multi: true}, fields...)
+}
+
+// buffers emits what allocates tensors.
+func (g *goPackage) buffers() {
+	partial := g.exported("Partial")
+	g.method("PartialBuffer", fmt.Sprintf(`PartialBuffer is where experts should write their partial sums, %s: Combine reads them there without a copy.
+Write to it between Dispatch and Combine only; the other ranks read it until Combine has ended.`, g.partial("G"))).
+		Params().Id(partial).Block(jen.Return(jen.Id(partial).Values(core("PartialBuffer"))))
+	g.Line()
+
+	rowBytes := map[string][2]string{
+		"Hidden": {"HiddenDim", string(g.spec.DType)}, "Probs": {"TopK", string(g.spec.ProbsDType)},
+		"Routing": {"TopK", string(g.spec.RoutingDType)}, "Partial": {"HiddenDim", string(g.spec.Combine.Wire)},
+	}
+	for _, t := range g.tensorTypes() {
+		name, row := g.exported(t.name), rowBytes[t.name]
+		g.method("New"+t.name, fmt.Sprintf(`New%s allocates %s on the rank's GPU, not cleared. The dispatcher frees it when it is closed.`, t.name, t.shape)).
+			Params(jen.Id("rows").Int()).Params(jen.Id(name), jen.Error()).Block(
+			jen.List(jen.Id("t"), jen.Err()).Op(":=").Add(core("NewTensor", jen.Id("rows"),
+				jen.Id(g.exported(row[0])).Op("*").Lit(sizeOf(row[1])))),
+			returnIfErr(jen.Id(name).Values()),
+			jen.Return(jen.Id(name).Values(jen.Id("t")), jen.Nil()),
+		)
+		g.Line()
+	}
+}
+
+// housekeeping emits the rest of the Dispatcher's methods.
+func (g *goPackage) housekeeping() {
+	g.method("SetCapacity", fmt.Sprintf(`SetCapacity says that until further notice no rank brings more than tokens tokens to a step, the same number on all ranks, 1 to %[1]s.
+Kernels then run on as many blocks as that needs. A captured graph keeps the capacity it was captured with: capture one for each size of batch.
+The default is %[1]s. A step is begun anew after it.`, g.exported("MaxTokens"))).
+		Params(jen.Id("tokens").Int()).Error().Block(jen.Return(core("SetCapacity", jen.Id("tokens"))))
+	g.Line()
+
+	g.method("Synchronize", `Synchronize waits for the stream and returns what went wrong in the steps on it.`).
+		Params(stream()).Error().Block(jen.Return(core("Synchronize", jen.Id("stream"))))
+	g.Line()
+
+	g.method("Close", `Close ends the rank's use of the dispatcher, when its steps have ended. The memory goes back when all ranks have closed theirs, since until then peers may use it.`).
+		Params().Error().Block(jen.Return(core("Close")))
+	g.Line()
+
+	g.method("Core", `Core is the dispatcher without types, for what is the same for every model: its transport, and why others were refused.`).
+		Params().Op("*").Add(rt("Dispatcher")).Block(jen.Return(jen.Id("d").Dot("core")))
+	g.Line()
+}

@@ -1,0 +1,32 @@
+package gen
+
+import "github.com/moegen/moegen/spec"
+
+// Kernel is a kernel of a generated source.
+type Kernel struct {
+	Name    string `json:"name"`
+	Threads int    `json:"threads"` // per block
+}
+
+// kernelsOf lists the kernels of a spec's source in its order.
+func kernelsOf(s *spec.Spec) []Kernel {
+	d, launch := newKernelData(s), LaunchOf(s)
+	var list []Kernel
+	add := func(name string, threads int) { list = append(list, Kernel{Name: name, Threads: threads}) }
+	if d.Unicast {
+		add("moegen_counts", launch.CountThreads)
+	}
+	for _, family := range []string{"moegen_dispatch_", "moegen_combine_"} {
+		for _, t := range d.Transports {
+			add(family+t, launch.Threads)
+		}
+	}
+	if d.NCCL {
+		add("moegen_nccl_announce", 32)
+		add("moegen_nccl_counts", launch.CountThreads)
+		for _, name := range []string{"pad", "compact", "expand", "output"} {
+			add("moegen_nccl_"+name, launch.Threads)
+		}
+	}
+	return list
+}

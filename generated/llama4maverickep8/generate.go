@@ -1,0 +1,3 @@
+package llama4maverickep8
+
+//go:generate go run ../../cmd/moegen generate moe.yaml

@@ -1,0 +1,2 @@
+// Package command tests the moegen command from outside, with scripts.
+package command
