@@ -166,10 +166,20 @@ func (d *Dispatcher) allocControl(o *options) error {
 	binary.LittleEndian.PutUint64(state, uint64(o.timeout.Nanoseconds()))
 	binary.LittleEndian.PutUint64(state[8:], uint64(d.status.Ptr()))
 	binary.LittleEndian.PutUint32(state[16:], o.epoch)
-	for i := l.Epochs; i < l.Control; i += 4 {
-		binary.LittleEndian.PutUint32(state[i:], o.epoch)
+	fillWords(state[l.Epochs:], o.epoch)
+	if err := d.dev.Write(d.control, state); err != nil || o.epoch == 0 {
+		return err // at epoch 0 the signals are as they were made
 	}
-	return d.dev.Write(d.control, state)
+	// Before any peer signals: it waits for this rank's part of the set-up.
+	signals := make([]byte, l.Routing-l.Signals)
+	fillWords(signals, o.epoch)
+	return d.dev.Write(d.mem.Unicast[d.rank]+driver.DevicePtr(l.Signals), signals)
+}
+
+func fillWords(b []byte, v uint32) {
+	for ; len(b) >= 4; b = b[4:] {
+		binary.LittleEndian.PutUint32(b, v)
+	}
 }
 
 func (d *Dispatcher) alloc(bytes uint64) (driver.DevicePtr, error) {

@@ -49,13 +49,25 @@ type round struct {
 // NewLocalGroup makes a group with rank i on devices[i]. The devices belong to
 // one driver and are distinct.
 func NewLocalGroup(devices ...driver.Device) (*LocalGroup, error) {
+	return newLocalGroup(devices, false)
+}
+
+// NewSharedGroup is NewLocalGroup for ranks that may share GPUs: to try several
+// ranks where there are fewer GPUs. The kernels of all ranks of a GPU have to
+// fit on it at the same time. Transport p2p only; what it costs says nothing
+// about GPUs of their own.
+func NewSharedGroup(devices ...driver.Device) (*LocalGroup, error) {
+	return newLocalGroup(devices, true)
+}
+
+func newLocalGroup(devices []driver.Device, share bool) (*LocalGroup, error) {
 	if len(devices) == 0 {
 		return nil, fmt.Errorf("a group needs at least one device")
 	}
 	seen := map[int]int{}
 	for rank, d := range devices {
-		if other, ok := seen[d.Ordinal()]; ok {
-			return nil, fmt.Errorf("ranks %d and %d are both on GPU %d: each rank needs its own", other, rank, d.Ordinal())
+		if other, ok := seen[d.Ordinal()]; ok && !share {
+			return nil, fmt.Errorf("ranks %d and %d are both on GPU %d: each rank needs its own (or see NewSharedGroup)", other, rank, d.Ordinal())
 		}
 		if d.Driver() != devices[0].Driver() {
 			return nil, fmt.Errorf("rank %d is on another driver (%s) than rank 0 (%s)", rank, d.Driver().Name(), devices[0].Driver().Name())

@@ -42,16 +42,18 @@ func (d *Dispatcher) functions(want map[string]*driver.Function) error {
 	return nil
 }
 
-// checkResident makes sure that a whole grid fits on the GPU at once: blocks
-// wait for blocks of other GPUs, and one that is not resident would never be.
+// checkResident makes sure that a whole grid fits on the GPU at once, with those
+// of other ranks that share it: blocks wait for blocks of other ranks, and one
+// that is not resident would never be.
 func (d *Dispatcher) checkResident(f driver.Function) error {
 	perSM, err := f.MaxActiveBlocks(d.prog.Threads, 0)
 	if err != nil {
 		return err
 	}
-	if sms := d.dev.Info().SMs; perSM*sms < d.prog.MaxBlocks {
-		return fmt.Errorf("%s needs %d blocks resident at once and GPU %d holds %d (%d multiprocessors): lower sm_limit",
-			f.Name(), d.prog.MaxBlocks, d.dev.Ordinal(), perSM*sms, sms)
+	ranks := ranksOn(d.group, d.dev)
+	if sms := d.dev.Info().SMs; perSM*sms < d.prog.MaxBlocks*ranks {
+		return fmt.Errorf("%s needs %d blocks resident at once, for %d ranks, and GPU %d holds %d (%d multiprocessors): lower sm_limit",
+			f.Name(), d.prog.MaxBlocks*ranks, ranks, d.dev.Ordinal(), perSM*sms, sms)
 	}
 	return nil
 }

@@ -88,8 +88,9 @@ type PlanRow struct {
 // state, in bytes. The generator places them; the kernels have the same
 // numbers as constants.
 type Layout struct {
-	// Offsets in symmetric memory. The flags lie before Routing.
-	Routing, Probs, Hidden, Partial uint64
+	// Offsets in symmetric memory. Signals, all that holds an epoch, reaches to
+	// Routing.
+	Signals, Routing, Probs, Hidden, Partial uint64
 	Bytes                           uint64 // size of the symmetric memory
 
 	Control uint64 // size of the private state

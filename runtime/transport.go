@@ -110,6 +110,9 @@ func refuse(g Group, rank int, t Transport) string {
 	if err != nil {
 		return err.Error()
 	}
+	if n := ranksOn(g, d); n > 1 && t != P2P {
+		return fmt.Sprintf("%d ranks share GPU %d, and %s needs one for each", n, d.Ordinal(), t)
+	}
 	switch t {
 	case NVLS:
 		if reason := refuseMulticast(d); reason != "" {
@@ -128,6 +131,17 @@ func refuse(g Group, rank int, t Transport) string {
 		return ""
 	}
 	return fmt.Sprintf("unknown transport %q", t)
+}
+
+// ranksOn counts the ranks of this process that are on a device.
+func ranksOn(g Group, d driver.Device) int {
+	n := 0
+	for r := range g.Size() {
+		if other, err := g.Device(r); err == nil && other == d {
+			n++
+		}
+	}
+	return n
 }
 
 // haveWindows reports whether NCCL can make symmetric memory for the rank. Only
@@ -165,6 +179,9 @@ func refusePeers(g Group, rank int, d driver.Device) string {
 		other, err := g.Device(peer)
 		if err != nil {
 			return err.Error()
+		}
+		if other == d {
+			continue
 		}
 		ok, err := d.CanAccessPeer(other)
 		if err != nil {

@@ -330,6 +330,7 @@ var program = &moert.Program{
 		{Tokens: 512, Blocks: 32},
 	},
 	Layout: moert.Layout{
+		Signals: 128,
 		Routing: 2048,
 		Probs:   34816,
 		Hidden:  67584,

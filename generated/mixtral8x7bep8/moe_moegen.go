@@ -329,6 +329,7 @@ var program = &moert.Program{
 		{Tokens: 512, Blocks: 32},
 	},
 	Layout: moert.Layout{
+		Signals: 128,
 		Routing: 3072,
 		Probs:   35840,
 		Hidden:  68608,

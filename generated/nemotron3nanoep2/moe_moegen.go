@@ -330,6 +330,7 @@ var program = &moert.Program{
 		{Tokens: 1024, Blocks: 32},
 	},
 	Layout: moert.Layout{
+		Signals: 128,
 		Routing: 1024,
 		Probs:   50176,
 		Hidden:  99328,

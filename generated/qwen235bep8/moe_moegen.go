@@ -329,6 +329,7 @@ var program = &moert.Program{
 		{Tokens: 512, Blocks: 32},
 	},
 	Layout: moert.Layout{
+		Signals: 128,
 		Routing: 3072,
 		Probs:   134144,
 		Hidden:  265216,

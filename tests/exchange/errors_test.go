@@ -1,14 +1,16 @@
 package exchange
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
-	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/spec"
 )
 
 // TestMistakes: what the host can see is a typed error before any launch, and
@@ -223,16 +225,26 @@ func TestCapacityMismatch(t *testing.T) {
 	}
 }
 
-// TestWrap starts the epochs shortly before they wrap.
+// TestWrap starts the epochs shortly before they wrap, or change sign, and
+// verifies everything that is exchanged.
 func TestWrap(t *testing.T) {
+	s, err := spec.Parse("moe.yaml", []byte(small))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, transport := range []moert.Transport{moert.NVLS, moert.P2P} {
-		for _, first := range []uint32{1<<32 - 3, 1<<31 - 3} {
-			r := newRig(t, machine(t, emu.Config{Devices: 2}), program(t, small), moert.WithTransport(transport), moert.WithFirstEpoch(first))
-			for range 8 {
-				r.good(t, 7)
+		for _, first := range []uint32{1<<32 - 1, 1<<32 - 4, 1<<31 - 1, 1<<31 - 4} {
+			result, err := layer.Run(context.Background(), layer.Config{
+				Spec: s, Program: program(t, small), Devices: machine(t, emu.Config{Devices: 2}).Devices(), Transport: transport,
+				Tokens: [][]int{{7, 3}, {0, 16}, {5, 0}}, Steps: 6, Replays: 3, Layers: 2, Seed: 1,
+				Options: []moert.Option{moert.WithFirstEpoch(first), moert.WithLogger(quiet)},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !result.OK() {
+				t.Errorf("%s from epoch %d: %+v", transport, first, result)
 			}
 		}
 	}
 }
-
-var _ driver.Driver = (*emu.Driver)(nil)

@@ -21,9 +21,23 @@ var (
 	openEmulator = func(devices int) (driver.Driver, error) { return emu.New(emu.Config{Devices: devices}) }
 )
 
-// openBackend opens the named backend with at least ranks devices: auto is
-// CUDA where that has enough of them, else the emulator.
-func openBackend(name string, ranks int) (*backend, error) {
+// devices gives each rank a GPU, in turn where there are fewer than ranks.
+func (b *backend) devices(ranks int) []driver.Device {
+	have := b.driver.Devices()
+	out := make([]driver.Device, ranks)
+	for i := range out {
+		out[i] = have[i%len(have)]
+	}
+	return out
+}
+
+// openBackend opens the named backend with at least ranks devices, or where
+// the ranks may share one, with at least one: auto is CUDA where that has
+// enough of them, else the emulator.
+func openBackend(name string, ranks int, share bool) (*backend, error) {
+	if share {
+		ranks = 1
+	}
 	if name == "emu" {
 		d, err := openEmulator(ranks)
 		return &backend{d, "asked for"}, err

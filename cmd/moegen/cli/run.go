@@ -38,6 +38,7 @@ type runFlags struct {
 	backend, tokens, transport, graph, partial string
 	ranks, sms, capacity                       int
 	steps, layers, replays                     int
+	share                                      bool
 	seed                                       uint64
 	json, verbose                              bool
 }
@@ -46,6 +47,7 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.StringVar(&o.backend, "backend", "auto", "`WHERE` to run: auto (GPUs if there are enough), cuda, emu")
 	f.IntVar(&o.ranks, "ranks", 0, "use `N` ranks instead of the spec's ep_size")
 	f.IntVar(&o.sms, "sms", 0, "use `N` multiprocessors instead of the spec's sm_limit")
+	f.BoolVar(&o.share, "share", false, "let ranks share GPUs, to try several where there are fewer (transport p2p)")
 	f.StringVar(&o.tokens, "tokens", "", "token counts of the steps, a `LIST` such as 1,0/3,7 (default: small uneven ones)")
 	f.StringVar(&o.transport, "transport", "auto", "`WHICH` transports: auto (the first that works), all, or some of nvls,p2p,nccl")
 	f.IntVar(&o.steps, "steps", 0, "run `N` eager steps (default: as many as -tokens has)")

@@ -41,7 +41,7 @@ func (j *runJob) run(ctx context.Context, stderr io.Writer) *runReport {
 	s := j.spec
 	report := &runReport{Model: s.Model, Ranks: s.EPSize, Layers: j.flags.layers,
 		Shape: fmt.Sprintf("hidden %d %s, top %d of %d experts, wire %s", s.HiddenDim, s.DType, s.TopK, layer.Experts(s).NumExperts, s.Combine.Wire)}
-	b, err := openBackend(j.flags.backend, s.EPSize)
+	b, err := openBackend(j.flags.backend, s.EPSize, j.flags.share)
 	if err != nil {
 		report.Error = explain(err)
 		return report
@@ -121,7 +121,7 @@ func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stde
 	p := newProgress(stderr, fmt.Sprintf("%s over %s: step", j.spec.Model, r.Asked))
 	start := time.Now()
 	c := layer.Config{
-		Spec: j.spec, Program: j.program, Devices: b.driver.Devices()[:j.spec.EPSize], Transport: t,
+		Spec: j.spec, Program: j.program, Devices: b.devices(j.spec.EPSize), Share: j.flags.share, Transport: t,
 		Tokens: j.tokens, Layers: j.flags.layers, Capacity: j.capacity, Seed: j.flags.seed,
 		Partials: partials[j.flags.partial], Keep: len(j.transports) > 1, Progress: p.step,
 		Options: []moert.Option{moert.WithLogger(j.flags.logger(stderr))},

@@ -58,8 +58,8 @@ func (g *goPackage) program() {
 		lit("Threads", launch.Threads), lit("CountThreads", launch.CountThreads), lit("MaxBlocks", launch.MaxBlocks),
 		field("Plan", literal(jen.Index().Add(rt("PlanRow")), plan...)),
 		field("Layout", literal(rt("Layout"),
-			field("Routing", offset(l.Routing)), field("Probs", offset(l.Probs)), field("Hidden", offset(l.Hidden)),
-			field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
+			field("Signals", offset(l.CountSlots)), field("Routing", offset(l.Routing)), field("Probs", offset(l.Probs)),
+			field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
 			field("Control", offset(l.ControlBytes)), field("Step", offset(l.StepOffset)), field("Epochs", offset(l.EpochOffset)))),
 		field("Source", jen.Id(source)),
 	}

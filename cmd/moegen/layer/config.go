@@ -13,7 +13,8 @@ import (
 type Config struct {
 	Spec    *spec.Spec
 	Program *moert.Program // of Spec
-	Devices []driver.Device
+	Devices []driver.Device // of each rank
+	Share   bool            // ranks may share a device
 	// Transport is the one to use; "" takes the first that works.
 	Transport moert.Transport
 

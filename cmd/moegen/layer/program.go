@@ -30,7 +30,7 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 		Timeout: s.Timeout,
 		Threads: launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
 		Layout: moert.Layout{
-			Routing: l.Routing, Probs: l.Probs, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
+			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
 			Control: l.ControlBytes, Step: l.StepOffset, Epochs: l.EpochOffset,
 		},
 		Source: source,

@@ -17,7 +17,11 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	group, err := moert.NewLocalGroup(c.Devices...)
+	newGroup := moert.NewLocalGroup
+	if c.Share {
+		newGroup = moert.NewSharedGroup
+	}
+	group, err := newGroup(c.Devices...)
 	if err != nil {
 		return nil, err
 	}
