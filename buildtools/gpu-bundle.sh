@@ -8,12 +8,20 @@
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 out=${1:?usage: buildtools/gpu-bundle.sh DIR}
+mkdir -p "$(dirname -- "$out")"
+out=$(CDPATH='' cd -- "$(dirname -- "$out")" && pwd -P)/$(basename -- "$out")
 cd "$here"
+if [ -e "$out" ] && [ ! -e "$out/.moegen-bundle" ] && [ -n "$(ls -A "$out")" ]; then
+	echo "gpu-bundle: $out exists and is no bundle: remove it first" >&2
+	exit 1
+fi
 rm -rf "$out"
-mkdir -p "$out"
+mkdir -p "$out/ptx"
+touch "$out/.moegen-bundle" # what may be removed, also when this run fails
 
-CGO_ENABLED=1 go build -tags nomulticast -trimpath -o "$out/moegen" ./cmd/moegen
-CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -o "$out/gpu.test" ./tests/gpu
+# Without symbols: what is carried to rented machines is limited.
+CGO_ENABLED=1 go build -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/moegen" ./cmd/moegen
+CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/gpu.test" ./tests/gpu
 for binary in "$out/moegen" "$out/gpu.test"; do
 	if grep -q cuMulticastCreate "$binary"; then
 		echo "gpu-bundle: $binary contains cuMulticastCreate" >&2
@@ -22,30 +30,56 @@ for binary in "$out/moegen" "$out/gpu.test"; do
 done
 cp -R generated "$out/generated"
 find "$out/generated" -name '*.go' -delete
+# The PTX that the emulator's record was made from, so that GPUs run the same.
+if ! MOEGEN_PTX_OUT="$out/ptx" go test -count=1 -run '^TestSamePTXSameBytes$' ./tests/gpu >"$out/ptx/log" 2>&1; then
+	cat "$out/ptx/log" >&2
+	exit 1
+fi
+rm "$out/ptx/log"
 
 cat >"$out/run.sh" <<'EOF'
 #!/bin/sh
 # Runs everything that needs GPUs: run.sh [RESULTS_DIR]. Exits with 1 if
-# anything failed; the results are in RESULTS_DIR (default: results).
+# anything failed or was skipped; the results are in RESULTS_DIR (default:
+# results). The steps' limits add up to less than 9 minutes; a step that hangs
+# costs only itself. One GPU is enough for the probes, the rest needs two.
 set -u
-cd "$(dirname "$0")"
-results=${1:-results}
-mkdir -p "$results"
+mkdir -p "${1:-results}"
+results=$(CDPATH='' cd -- "${1:-results}" && pwd -P)
+cd "$(dirname "$0")" || exit 1
+export MOEGEN_RESULTS="$results" MOEGEN_CACHE_DIR="$PWD/cache"
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
 if [ -z "${MOEGEN_NCCL:-}" ]; then
 	lib=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null) || lib=
 	[ -n "$lib" ] && export MOEGEN_NCCL="$lib"
 fi
 failed=0
+log=$results/tests.txt
+: >"$log"
 step() {
-	name=$1
-	shift
-	echo "== $name: $*"
-	if "$@" >"$results/$name.txt" 2>&1; then echo "ok   $name"; else echo "FAIL $name"; failed=1; fi
-	tail -n 15 "$results/$name.txt"
+	name=$1 limit=$2
+	shift 2
+	echo "== $name: $*" | tee -a "$log"
+	timeout -k 5 "$limit" "$@" >step.txt 2>&1
+	status=$?
+	# A compiler's complaint or a goroutine dump can be long.
+	head -c 2000000 step.txt >>"$log"
+	word=ok
+	[ $status -eq 0 ] || word=FAIL
+	# Whoever rents GPUs and tests nothing on them wants to know.
+	grep -q SKIPPED step.txt && word="FAIL, skipped,"
+	[ "$word" = ok ] || failed=1
+	tail -n 30 step.txt | cut -c1-220
+	echo "$word $name (exit $status)" | tee -a "$log"
 }
-step doctor ./moegen doctor
-step tests ./gpu.test -test.v -test.timeout 8m
+tests() { step "$1" "$2" ./gpu.test -test.v -test.timeout "$(($2 - 5))s" -test.run "^($3)\$"; }
+step doctor 25 ./moegen doctor
+tests probes 60 TestProbes
+tests bytes 60 TestSamePTXSameBytes
+tests latency 100 TestLatency
+tests steps 110 TestSteps
+tests models 175 TestModels
+rm -f step.txt
 exit $failed
 EOF
 chmod +x "$out/run.sh"
