@@ -79,6 +79,12 @@ tests bytes 60 TestSamePTXSameBytes
 tests latency 100 TestLatency
 tests steps 110 TestSteps
 tests models 175 TestModels
+if [ "${MOEGEN_GPU_SHARE:-}" = 1 ]; then
+	# More ranks than there are GPUs: what several ranks do is at least run on one.
+	for model in deepseekv3ep8 qwen235bep8 gptoss120bep4 llama4maverickep8 mixtral8x7bep8; do
+		step "share-$model" 40 ./moegen run -backend cuda -share -sms 16 -transport p2p -replays 20 "generated/$model"
+	done
+fi
 rm -f step.txt
 exit $failed
 EOF

@@ -20,6 +20,9 @@ type baseline struct {
 
 func newBaseline(t *testing.T, x *timer) *baseline {
 	t.Helper()
+	if x.oneGPU {
+		return nil
+	}
 	b := &baseline{timer: x}
 	err := x.each(func(ctx context.Context, rank int) error {
 		var err error

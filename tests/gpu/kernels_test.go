@@ -146,7 +146,7 @@ func (m machine) shared(t testing.TB, owner driver.Device, size uint64) driver.D
 		t.Fatal(err)
 	}
 	undo(func() error { return m.Unmap(p, size) })
-	if err := m.SetAccess(p, size, m.ranks()...); err != nil {
+	if err := m.SetAccess(p, size, m.Devices()...); err != nil {
 		t.Fatal(err)
 	}
 	return p

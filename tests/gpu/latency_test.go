@@ -68,7 +68,7 @@ func TestLatency(t *testing.T) {
 		measureRow(t, x, row)
 		row.Bound = result.Floor.bound(tokens * (s.HiddenRowBytes() + s.RoutingRowBytes() + s.ProbsRowBytes()))
 		baseline.measure(t, row)
-		if limit, ok := dispatchLimits[tokens]; ok && m.real && row.Dispatch > limit {
+		if limit, ok := dispatchLimits[tokens]; ok && m.real && !m.oneGPU && row.Dispatch > limit {
 			t.Errorf("dispatch of %d tokens takes %.2f us, more than %v", tokens, row.Dispatch, limit)
 		}
 	}

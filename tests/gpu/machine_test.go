@@ -18,7 +18,10 @@ import (
 
 var (
 	rehearsal = os.Getenv("MOEGEN_GPU_REHEARSAL") == "1"
-	quiet     = slog.New(slog.NewTextHandler(io.Discard, nil))
+	// share lets both ranks use the one GPU of a machine: results count, times
+	// say nothing about a link, and NCCL, which refuses this, is left out.
+	share = os.Getenv("MOEGEN_GPU_SHARE") == "1"
+	quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 )
 
 func TestMain(m *testing.M) {
@@ -31,6 +34,9 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}
+	if share {
+		moert.PrepareSharing()
 	}
 	code := m.Run()
 	if d, err := openCUDA(); err == nil {
@@ -53,7 +59,8 @@ var openCUDA = sync.OnceValues(func() (driver.Driver, error) {
 // machine is what a test runs on.
 type machine struct {
 	driver.Driver
-	real bool // GPUs, not the emulator's rehearsal
+	real   bool // GPUs, not the emulator's rehearsal
+	oneGPU bool // that both ranks share
 }
 
 // gpus returns a machine with n GPUs that reach each other, or skips the test.
@@ -63,6 +70,10 @@ func gpus(t testing.TB, n int) machine {
 		return emulated(t, n)
 	}
 	d, err := openCUDA()
+	if err == nil && share && n == 2 && len(d.Devices()) == 1 {
+		t.Log("SHARED: both ranks are on one GPU; without NCCL, and without limits on times")
+		return machine{Driver: d, real: true, oneGPU: true}
+	}
 	if err == nil {
 		err = suitable(d, n)
 	}
@@ -72,7 +83,7 @@ func gpus(t testing.TB, n int) machine {
 		}
 		t.Skipf("SKIPPED: needs %d GPUs with peer access: %v", n, err)
 	}
-	return machine{d, true}
+	return machine{Driver: d, real: true}
 }
 
 // emulated returns an emulated machine as the rehearsals and the comparisons
@@ -88,7 +99,7 @@ func emulated(t testing.TB, n int) machine {
 			t.Error(err)
 		}
 	})
-	return machine{d, false}
+	return machine{Driver: d}
 }
 
 func suitable(d driver.Driver, n int) error {
@@ -110,7 +121,27 @@ func suitable(d driver.Driver, n int) error {
 }
 
 // ranks are the devices that the tests' two ranks run on.
-func (m machine) ranks() []driver.Device { return m.Devices()[:2] }
+func (m machine) ranks() []driver.Device {
+	if m.oneGPU {
+		return []driver.Device{m.Devices()[0], m.Devices()[0]}
+	}
+	return m.Devices()[:2]
+}
+
+// transports are those that the machine can use.
+func (m machine) transports() []moert.Transport {
+	if m.oneGPU {
+		return []moert.Transport{moert.P2P}
+	}
+	return []moert.Transport{moert.P2P, moert.NCCL}
+}
+
+func (m machine) group() (*moert.LocalGroup, error) {
+	if m.oneGPU {
+		return moert.NewSharedGroup(m.ranks()...)
+	}
+	return moert.NewLocalGroup(m.ranks()...)
+}
 
 // pick returns what a test does on GPUs, or in a rehearsal.
 func pick[T any](m machine, real, rehearsed T) T {

@@ -100,9 +100,9 @@ func modelSteps(m machine) (each, replayed [][]int) {
 func testModel(t *testing.T, m machine, s *spec.Spec, p *moert.Program, run *modelRun) {
 	each, replayed := modelSteps(m)
 	eager := map[moert.Transport]*layer.Result{}
-	for _, transport := range []moert.Transport{moert.P2P, moert.NCCL} {
+	for _, transport := range m.transports() {
 		c := layer.Config{
-			Spec: s, Program: p, Devices: m.ranks(), Transport: transport, Layers: 2, Seed: 1,
+			Spec: s, Program: p, Devices: m.ranks(), Share: m.oneGPU, Transport: transport, Layers: 2, Seed: 1,
 			Options: []moert.Option{moert.WithLogger(quiet)},
 		}
 		c.Tokens, c.Steps, c.Keep = each, len(each), true

@@ -57,7 +57,7 @@ func open(t testing.TB, m machine, p *moert.Program, opts ...moert.Option) *rig 
 func tryOpen(m machine, p *moert.Program, opts ...moert.Option) (*rig, error) {
 	r := &rig{machine: m, prog: p, in: make([][3]moert.Tensor, 2), d: make([]*moert.Dispatcher, 2), streams: make([]*spy, 2)}
 	var err error
-	if r.group, err = moert.NewLocalGroup(m.ranks()...); err != nil {
+	if r.group, err = m.group(); err != nil {
 		return r, err
 	}
 	opts = append([]moert.Option{moert.WithLogger(quiet)}, opts...)

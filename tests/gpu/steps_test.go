@@ -16,13 +16,11 @@ import (
 	"github.com/moegen/moegen/spec"
 )
 
-var transports = []moert.Transport{moert.P2P, moert.NCCL}
-
 // TestSteps is what holds for every step, whatever the model.
 func TestSteps(t *testing.T) {
 	m := gpus(t, 2)
 	t.Run("host never waits", func(t *testing.T) {
-		for _, transport := range transports {
+		for _, transport := range m.transports() {
 			t.Run(string(transport), func(t *testing.T) { testHostNeverWaits(t, m, transport) })
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/cuda"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
@@ -41,6 +42,9 @@ func openBackend(name string, ranks int, share bool) (*backend, error) {
 	if name == "emu" {
 		d, err := openEmulator(ranks)
 		return &backend{d, "asked for"}, err
+	}
+	if share {
+		moert.PrepareSharing()
 	}
 	d, err := openCUDA()
 	if err == nil {
