@@ -183,30 +183,48 @@ __device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uin
   return true;
 }
 
+// What a thread has to know before its block's turn.
+struct Turn {
+  bool failed;     // the group has
+  uint32_t epoch;  // that this thread and its peer are about to reach
+};
+
+// Flags are per block, and a pair's epoch is kept in a word that only one
+// thread uses: thread r of a block speaks with rank r.
+__device__ __forceinline__ uint32_t* epoch_word(uint32_t* epochs) {
+  return epochs + size_t(blockIdx.x) * kRanks + threadIdx.x;
+}
+
+__device__ __forceinline__ Turn begin_turn(const Group& g, uint32_t* epochs) {
+  Turn turn;
+  turn.epoch = threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+  turn.failed = has_failed(g);
+  return turn;
+}
+
 // Tells every rank that this block has reached the next epoch and waits until
-// the same block of every rank has. Flags are per block: a block waits only
-// for those whose data it shares, and no block waits for a whole grid.
+// the same block of every rank has. A block waits only for those whose data it
+// shares, and no block waits for a whole grid.
 //
 // Called by all threads, after __syncthreads() where the block's threads wrote
-// data that the flag announces; thread r of the block speaks with rank r and
-// keeps the pair's epoch in a word of its own. False: the group has failed
-// (not uniform over the block).
+// data that the flag announces. False: the group has failed (not uniform over
+// the block).
 template <typename Transport>
-__device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size_t flags, uint32_t* epochs) {
+__device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size_t flags, uint32_t* epochs,
+                                               const Turn& turn) {
   const int peer = threadIdx.x;
   if (peer >= kRanks) return true;
-  const size_t block = size_t(blockIdx.x) * kRanks;
-  const uint32_t epoch = epochs[block + peer] + 1;
-  if (has_failed(g)) return false;
+  if (turn.failed) return false;
 
   // Orders what this rank did through multicast addresses with what others do
   // through unicast ones after they have seen the flag, and the reverse.
   Transport::fence();
+  const size_t block = size_t(blockIdx.x) * kRanks;
   char* const theirs = g.symm[peer] + flags + (block + g.rank) * sizeof(uint32_t);
   char* const ours = g.symm[g.rank] + flags + (block + peer) * sizeof(uint32_t);
-  store_release(reinterpret_cast<uint32_t*>(theirs), epoch);
-  if (!wait_flag(g, phase, reinterpret_cast<uint32_t*>(ours), peer, epoch)) return false;
-  epochs[block + peer] = epoch;
+  store_release(reinterpret_cast<uint32_t*>(theirs), turn.epoch);
+  if (!wait_flag(g, phase, reinterpret_cast<uint32_t*>(ours), peer, turn.epoch)) return false;
+  *epoch_word(epochs) = turn.epoch;
   return true;
 }
 
@@ -444,7 +462,9 @@ template <typename Transport>
 __device__ __forceinline__ void dispatch(const Group& g, const RoutingPack* routing, const ProbsPack* probs,
                                          const HiddenPack* hidden) {
   const Step& step = g.control->step;
-  const Index rows = has_failed(g) ? 0 : step.count[g.rank];
+  // Loaded now, although needed last: at few tokens latencies add up.
+  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  const Index rows = turn.failed ? 0 : step.count[g.rank];
   const size_t row = step.offset[g.rank];
   const int blocks = gridDim.x;
   all_gather<Transport>(g, hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
@@ -453,7 +473,7 @@ __device__ __forceinline__ void dispatch(const Group& g, const RoutingPack* rout
   all_gather<Transport>(g, probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks,
                         blocks > 2 ? 2 : 0);
   __syncthreads();
-  exchange_flags<Transport>(g, kPhaseDispatch, kDispatchFlags, g.control->dispatch_epoch);
+  exchange_flags<Transport>(g, kPhaseDispatch, kDispatchFlags, g.control->dispatch_epoch, turn);
 }
 
 // Dispatch over nvls.
@@ -463,7 +483,7 @@ __device__ __forceinline__ void dispatch(const Group& g, const RoutingPack* rout
 //           16-byte aligned
 //   writes  kRouting, kProbs, kHidden of every rank: rows step.offset[rank] and on
 //   after   the gathered tensors hold step.total rows, visible to this stream
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_dispatch_nvls(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
                          const HiddenPack* hidden) {
   dispatch<NVLS>(g, routing, probs, hidden);
@@ -476,7 +496,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 //           16-byte aligned
 //   writes  kRouting, kProbs, kHidden of every rank: rows step.offset[rank] and on
 //   after   the gathered tensors hold step.total rows, visible to this stream
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_dispatch_p2p(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
                         const HiddenPack* hidden) {
   dispatch<P2P>(g, routing, probs, hidden);
@@ -516,7 +536,10 @@ __device__ __forceinline__ void combine(const Group& g, const uint4* partial, ui
     stage_partial(g, partial);
     __syncthreads();
   }
-  const bool ok = exchange_flags<Transport>(g, kPhaseCombine, kCombineFlags, g.control->combine_epoch);
+  // Only what the flags need comes before them: peers wait for these.
+  Turn turn = {};
+  if (threadIdx.x < kRanks) turn = begin_turn(g, g.control->combine_epoch);
+  const bool ok = exchange_flags<Transport>(g, kPhaseCombine, kCombineFlags, g.control->combine_epoch, turn);
   if (__syncthreads_or(!ok)) return;
 
   const Step& step = g.control->step;
@@ -545,7 +568,7 @@ __device__ __forceinline__ void combine(const Group& g, const uint4* partial, ui
 //           kPartial themselves; then kPartial of every rank
 //   writes  out bf16[T][4096], T = step.count[rank]: row t is the sum over ranks
 //           of row step.offset[rank] + t; 16-byte aligned
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_combine_nvls(const __grid_constant__ Group g, const uint4* partial, uint4* out) {
   combine<NVLS>(g, partial, out);
 }
@@ -557,7 +580,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 //           kPartial themselves; then kPartial of every rank
 //   writes  out bf16[T][4096], T = step.count[rank]: row t is the sum over ranks
 //           of row step.offset[rank] + t; 16-byte aligned
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_combine_p2p(const __grid_constant__ Group g, const uint4* partial, uint4* out) {
   combine<P2P>(g, partial, out);
 }

@@ -76,11 +76,8 @@ func Local(x Exchange, req Request) (*Memory, error) {
 	return m, nil
 }
 
-// zero clears device memory and waits for it.
+// zero clears device memory. It is little, and a copy makes no stream: streams
+// that come and go make others share hardware queues.
 func zero(d driver.Device, p driver.DevicePtr, bytes uint64) error {
-	s, err := d.NewStream()
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.MemsetAsync(p, 0, bytes), s.Synchronize(), s.Close())
+	return d.Write(p, make([]byte, bytes))
 }

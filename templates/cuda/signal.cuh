@@ -62,29 +62,47 @@ __device__ __forceinline__ bool wait_flag(const Group& g, Phase phase, const uin
   return true;
 }
 
+// What a thread has to know before its block's turn.
+struct Turn {
+  bool failed;     // the group has
+  uint32_t epoch;  // that this thread and its peer are about to reach
+};
+
+// Flags are per block, and a pair's epoch is kept in a word that only one
+// thread uses: thread r of a block speaks with rank r.
+__device__ __forceinline__ uint32_t* epoch_word(uint32_t* epochs) {
+  return epochs + size_t(blockIdx.x) * kRanks + threadIdx.x;
+}
+
+__device__ __forceinline__ Turn begin_turn(const Group& g, uint32_t* epochs) {
+  Turn turn;
+  turn.epoch = threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+  turn.failed = has_failed(g);
+  return turn;
+}
+
 // Tells every rank that this block has reached the next epoch and waits until
-// the same block of every rank has. Flags are per block: a block waits only
-// for those whose data it shares, and no block waits for a whole grid.
+// the same block of every rank has. A block waits only for those whose data it
+// shares, and no block waits for a whole grid.
 //
 // Called by all threads, after __syncthreads() where the block's threads wrote
-// data that the flag announces; thread r of the block speaks with rank r and
-// keeps the pair's epoch in a word of its own. False: the group has failed
-// (not uniform over the block).
+// data that the flag announces. False: the group has failed (not uniform over
+// the block).
 template <typename Transport>
-__device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size_t flags, uint32_t* epochs) {
+__device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size_t flags, uint32_t* epochs,
+                                               const Turn& turn) {
   const int peer = threadIdx.x;
   if (peer >= kRanks) return true;
-  const size_t block = size_t(blockIdx.x) * kRanks;
-  const uint32_t epoch = epochs[block + peer] + 1;
-  if (has_failed(g)) return false;
+  if (turn.failed) return false;
 
   // Orders what this rank did through multicast addresses with what others do
   // through unicast ones after they have seen the flag, and the reverse.
   Transport::fence();
+  const size_t block = size_t(blockIdx.x) * kRanks;
   char* const theirs = g.symm[peer] + flags + (block + g.rank) * sizeof(uint32_t);
   char* const ours = g.symm[g.rank] + flags + (block + peer) * sizeof(uint32_t);
-  store_release(reinterpret_cast<uint32_t*>(theirs), epoch);
-  if (!wait_flag(g, phase, reinterpret_cast<uint32_t*>(ours), peer, epoch)) return false;
-  epochs[block + peer] = epoch;
+  store_release(reinterpret_cast<uint32_t*>(theirs), turn.epoch);
+  if (!wait_flag(g, phase, reinterpret_cast<uint32_t*>(ours), peer, turn.epoch)) return false;
+  *epoch_word(epochs) = turn.epoch;
   return true;
 }
