@@ -63,7 +63,8 @@ func NewSharedGroup(devices ...driver.Device) (*LocalGroup, error) {
 
 // PrepareSharing asks CUDA for as many hardware queues as it has. Streams that
 // share a queue run one after the other; where they are two ranks' of one GPU,
-// the first would wait for the second until its timeout.
+// the first waits for the second until its timeout. That becomes unlikely, but
+// which streams share a queue is up to CUDA: make streams once and keep them.
 func PrepareSharing() {
 	const name = "CUDA_DEVICE_MAX_CONNECTIONS"
 	if os.Getenv(name) == "" {

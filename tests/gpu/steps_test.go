@@ -134,7 +134,9 @@ func testMemory(t *testing.T, m machine) {
 	cycle := func() {
 		t.Helper()
 		r, err := tryOpen(m, p, moert.WithTransport(moert.P2P))
-		if err == nil {
+		// Where ranks share a GPU, streams that come and go end up in one
+		// hardware queue sooner or later, and the first rank waits in vain.
+		if err == nil && !m.oneGPU {
 			err = r.each(func(_ context.Context, rank int) error {
 				return errors.Join(r.step(rank, 1), r.d[rank].Synchronize(r.streams[rank]))
 			})
