@@ -37,7 +37,12 @@ func (f format) maxFinite() uint32 {
 
 func (f format) inf() uint32 { return (1<<f.exp - 1) << f.man }
 
-// decode is exact.
+// minNormal is the least normal number.
+func (f format) minNormal() float64 {
+	return math.Float64frombits(uint64(1023+2-1<<(f.exp-1)) << 52)
+}
+
+// decode is exact. A NaN keeps its sign and its payload, and is quiet.
 func (f format) decode(b uint32) float64 {
 	sign := b >> (f.exp + f.man) & 1
 	e := int(b >> f.man & (1<<f.exp - 1))
@@ -45,10 +50,8 @@ func (f format) decode(b uint32) float64 {
 	bias := 1<<(f.exp-1) - 1
 	var x float64
 	switch {
-	case f.noInf && b&(1<<(f.exp+f.man)-1) == f.nan:
-		return math.NaN()
-	case e == 1<<f.exp-1 && !f.noInf && m != 0:
-		return math.NaN()
+	case f.noInf && b&(1<<(f.exp+f.man)-1) == f.nan, e == 1<<f.exp-1 && !f.noInf && m != 0:
+		return math.Float64frombits(uint64(sign)<<63 | inf64 | quiet64 | uint64(m)<<(52-f.man))
 	case e == 1<<f.exp-1 && !f.noInf:
 		x = math.Inf(1)
 	case e == 0:
@@ -129,6 +132,23 @@ func (f format) encode(x float64, r ptx.Round, sat bool) uint32 {
 	return sign | uint32(mag)
 }
 
+// flush makes a zero of what would come out subnormal. Hardware decides this
+// after rounding, as if the format's exponents had no end: what rounds to the
+// least normal number with all bits of a normal number's mantissa stays.
+func (f format) flush(x float64, r ptx.Round) float64 {
+	if math.Abs(x) < f.minNormal() && f.encode(2*x, r, false)&f.inf() < 2<<f.man {
+		return math.Copysign(0, x)
+	}
+	return x
+}
+
+// encodeNaN keeps a NaN's sign and the payload's upper bits. Only conversions of
+// f64 do: all other operations of narrower floats make f.nan.
+func (f format) encodeNaN(x float64) uint32 {
+	b := math.Float64bits(x) | quiet64
+	return uint32(b>>63)<<(f.exp+f.man) | f.inf() | uint32(b>>(52-f.man))&(1<<f.man-1)
+}
+
 func f32of(b uint32) float32 { return math.Float32frombits(b) }
 
 // bits32 returns f's bits, with the GPU's canonical NaN.
@@ -169,6 +189,12 @@ func addOdd(a, b float64) float64 {
 	t := s - a
 	err := (a - (s - t)) + (b - t)
 	return odd(s, err)
+}
+
+// addOddDown is addOdd where numbers are rounded down: of zeros, the negative
+// one wins, and opposite numbers come to it.
+func addOddDown(a, b float64) float64 {
+	return zeroSum(addOdd(a, b), a, b, ptx.RM)
 }
 
 // fmaOdd is a*b+c rounded to odd, for a and b whose product float64 holds.

@@ -229,8 +229,8 @@ func roundInt(x float64, r ptx.Round) float64 {
 	return math.RoundToEven(x)
 }
 
-// cvtFloatInt clamps to the destination's range, and NaN becomes 0 (for 64-bit
-// types the hardware's 1<<63 is what PTX documents for f32 and f64 sources).
+// cvtFloatInt clamps to the destination's range. NaN becomes 0, or where f64 or
+// a 64-bit type is on either side the least number of the signed type.
 func cvtFloatInt(in *ptx.Instr, reg int) aluFn {
 	t, ok := fpOf(in.SrcType)
 	if !ok {
@@ -249,8 +249,8 @@ func cvtFloatInt(in *ptx.Instr, reg int) aluFn {
 		loBits, hiBits = uint64(int64(-1)<<(8*size-1)), widthMask(size)>>1
 	}
 	nan := uint64(0)
-	if size == 8 && (in.SrcType == ptx.F32 || in.SrcType == ptx.F64) {
-		nan = 1 << 63
+	if size == 8 || t.f64 {
+		nan = uint64(int64(-1)<<(8*size-1)) & m
 	}
 	return un(func(a uint64) uint64 {
 		x := t.get(a, 0, ftz)
@@ -276,7 +276,10 @@ func cvtFloat(in *ptx.Instr) aluFn {
 	if !ok1 || !ok2 {
 		return nil
 	}
-	r, ftz, sat, rel := in.Round, in.Ftz, in.Sat, in.Relu
+	r, sat, rel := in.Round, in.Sat, in.Relu
+	// Between f16 and f32 hardware flushes nothing, whatever PTX says: f16 has
+	// subnormals of its own, and those of f32 are rounded like all numbers.
+	ftz := in.Ftz && in.SrcType != ptx.F16 && in.Type != ptx.F16
 	toInt := r == ptx.RNI || r == ptx.RZI || r == ptx.RMI || r == ptx.RPI
 	// .sat clamps to [0, 1]; .satfinite, the only form that bf16 and the
 	// conversions of f32 to f16 with .relu take, to the finite numbers.
@@ -285,13 +288,24 @@ func cvtFloat(in *ptx.Instr) aluFn {
 		finite = finite || mod == "satfinite"
 	}
 	if in.Type == ptx.F32 && in.SrcType == ptx.BF16 && !ftz && !sat {
-		return un(func(a uint64) uint64 { return bits32(fromBF16(uint16(a))) })
+		return un(func(a uint64) uint64 { return a & 0xffff << 16 }) // NaNs too
 	}
 	if in.Type == ptx.F32 && in.SrcType == ptx.F16 && !ftz && !sat {
 		return un(func(a uint64) uint64 { return bits32(fromF16(uint16(a))) })
 	}
 	return un(func(a uint64) uint64 {
 		x := relu(from.get(a, 0, ftz), rel)
+		switch {
+		case x == x || sat && !finite:
+		case to.f64 && ftz: // flushing makes f32's NaN of every NaN
+			return math.Float64bits(formatF32.decode(formatF32.nan))
+		case to.f64:
+			return math.Float64bits(quieted(x))
+		case from.f64:
+			return uint64(to.format.encodeNaN(x))
+		default:
+			return uint64(to.format.nan)
+		}
 		if toInt {
 			x = roundInt(x, r)
 		}

@@ -54,11 +54,10 @@ func (t fp) put(v float64, i int, r ptx.Round, ftz bool) uint64 {
 	if t.f64 {
 		return math.Float64bits(v)
 	}
-	b := t.format.encode(v, r, false)
-	if ftz && b&t.format.inf() == 0 {
-		b &= 1 << (t.format.exp + t.format.man)
+	if ftz {
+		v = t.format.flush(v, r)
 	}
-	return uint64(b) << (8 * t.size * i)
+	return uint64(t.format.encode(v, r, false)) << (8 * t.size * i)
 }
 
 func (l *lowerer) lowerFloat(out *inst, in *ptx.Instr) bool {
@@ -78,6 +77,9 @@ func (l *lowerer) lowerFloat(out *inst, in *ptx.Instr) bool {
 	}
 	if f := fastF32(in); f != nil {
 		return l.alu(out, in, f)
+	}
+	if in.Op == ptx.CopySign && t.n == 1 {
+		return l.alu(out, in, copySign(t.size))
 	}
 	f := arith(in, t)
 	if f == nil {
@@ -143,6 +145,12 @@ func fastF32(in *ptx.Instr) aluFn {
 	return nil
 }
 
+// copySign puts the sign of the first on the second's magnitude, whatever they are.
+func copySign(size int) aluFn {
+	sign := uint64(1) << (8*size - 1)
+	return bin(func(a, b uint64) uint64 { return a&sign | b&(sign-1) })
+}
+
 // minmax is PTX's: a NaN loses against a number unless nan is set, and -0 < +0.
 func minmax(a, b float64, wantMax, nan bool) float64 {
 	switch {
@@ -184,15 +192,19 @@ func arithBase(in *ptx.Instr, t fp) func(a, b, c float64) float64 {
 	if t.f64 {
 		return arith64(in)
 	}
+	add := addOdd
+	if in.Round == ptx.RM {
+		add = addOddDown
+	}
 	switch in.Op {
 	case ptx.Add:
-		return func(a, b, _ float64) float64 { return addOdd(a, b) }
+		return func(a, b, _ float64) float64 { return add(a, b) }
 	case ptx.Sub:
-		return func(a, b, _ float64) float64 { return addOdd(a, -b) }
+		return func(a, b, _ float64) float64 { return add(a, -b) }
 	case ptx.Mul:
 		return func(a, b, _ float64) float64 { return a * b }
-	case ptx.Fma:
-		return fmaOdd
+	case ptx.Fma: // float64 holds the product
+		return func(a, b, c float64) float64 { return add(a*b, c) }
 	case ptx.Div:
 		return func(a, b, _ float64) float64 { return divOdd(a, b) }
 	case ptx.Rcp:
@@ -237,63 +249,8 @@ func arithCommon(in *ptx.Instr) func(a, b, c float64) float64 {
 		return func(a, _, _ float64) float64 { return math.Cos(a) }
 	case ptx.Tanh:
 		return func(a, _, _ float64) float64 { return math.Tanh(a) }
-	case ptx.CopySign:
-		// The sign of the first on the second's magnitude.
-		return func(a, b, _ float64) float64 { return math.Copysign(b, a) }
 	}
 	return nil
-}
-
-func arith64(in *ptx.Instr) func(a, b, c float64) float64 {
-	r := in.Round
-	// dir picks the neighbour that a directed rounding wants, given the result
-	// rounded to nearest and the sign of what was lost.
-	dir := func(s, err float64) float64 {
-		if err == 0 || err != err || math.IsInf(s, 0) || s != s {
-			return s
-		}
-		switch {
-		case r == ptx.RP && err > 0, r == ptx.RZ && err > 0 && s < 0:
-			return math.Nextafter(s, math.Inf(1))
-		case r == ptx.RM && err < 0, r == ptx.RZ && err < 0 && s > 0:
-			return math.Nextafter(s, math.Inf(-1))
-		}
-		return s
-	}
-	add := func(a, b float64) float64 {
-		s := a + b
-		t := s - a
-		return dir(s, (a-(s-t))+(b-t))
-	}
-	div := func(a, b float64) float64 {
-		q := a / b
-		e := math.FMA(-q, b, a)
-		if b < 0 {
-			e = -e
-		}
-		return dir(q, e)
-	}
-	near := r == ptx.NoRound || r == ptx.RN
-	switch in.Op {
-	case ptx.Add:
-		return func(a, b, _ float64) float64 { return add(a, b) }
-	case ptx.Sub:
-		return func(a, b, _ float64) float64 { return add(a, -b) }
-	case ptx.Mul:
-		return func(a, b, _ float64) float64 { p := a * b; return dir(p, math.FMA(a, b, -p)) }
-	case ptx.Fma:
-		if !near {
-			return nil
-		}
-		return math.FMA
-	case ptx.Div:
-		return func(a, b, _ float64) float64 { return div(a, b) }
-	case ptx.Rcp:
-		return func(a, _, _ float64) float64 { return div(1, a) }
-	case ptx.Sqrt:
-		return func(a, _, _ float64) float64 { s := math.Sqrt(a); return dir(s, math.FMA(-s, s, a)) }
-	}
-	return arithCommon(in)
 }
 
 // floatCmp compares lanes as floats.

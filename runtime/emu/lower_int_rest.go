@@ -40,7 +40,8 @@ func slowInt(in *ptx.Instr) aluFn {
 		}
 		return tern(func(a, b, c uint64) uint64 { return (f(a, b) + c) & m })
 	case ptx.Div:
-		// Division by zero gives all ones on the hardware; PTX leaves it open.
+		// Quotient and remainder of a division by zero are all ones on the
+		// hardware; PTX leaves them open.
 		if signed {
 			return bin(func(a, b uint64) uint64 {
 				if b&m == 0 {
@@ -63,7 +64,7 @@ func slowInt(in *ptx.Instr) aluFn {
 		if signed {
 			return bin(func(a, b uint64) uint64 {
 				if b&m == 0 {
-					return a & m
+					return m
 				}
 				x, y := int64(norm(a)), int64(norm(b))
 				if y == -1 {
@@ -74,7 +75,7 @@ func slowInt(in *ptx.Instr) aluFn {
 		}
 		return bin(func(a, b uint64) uint64 {
 			if b&m == 0 {
-				return a & m
+				return m
 			}
 			return (a & m) % (b & m)
 		})
@@ -159,7 +160,8 @@ func slowInt(in *ptx.Instr) aluFn {
 			return uint64(n)
 		})
 	case ptx.Bfe:
-		return tern(func(a, b, c uint64) uint64 { return bfe(a, b&0xff, c&0xff, nbits, signed) & m })
+		field := fieldMask(size)
+		return tern(func(a, b, c uint64) uint64 { return bfe(a, b&field, c&field, nbits, signed) & m })
 	case ptx.Prmt:
 		mode := in.Prmt
 		return tern(func(a, b, c uint64) uint64 { return prmt(mode, uint32(a), uint32(b), uint32(c)) })
@@ -200,6 +202,15 @@ func mulFn(in *ptx.Instr) func(a, b uint64) uint64 {
 		hi, _ := bits.Mul64(a, b)
 		return hi
 	}
+}
+
+// fieldMask is what bfe and bfi look at of a position and a length: 8 bits, as
+// PTX says, but all 32 where the type has 64 bits and several instructions do it.
+func fieldMask(size int) uint64 {
+	if size == 8 {
+		return 0xffffffff
+	}
+	return 0xff
 }
 
 func bfe(a, pos, n, width uint64, signed bool) uint64 {

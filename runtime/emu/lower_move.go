@@ -186,14 +186,14 @@ func (w *warp) next(s *split, yield bool) bool {
 
 func (l *lowerer) lowerBfi(out *inst, in *ptx.Instr) bool {
 	width := uint64(in.Type.Size() * 8)
-	m := widthMask(in.Type.Size())
+	m, field := widthMask(in.Type.Size()), fieldMask(in.Type.Size())
 	out.d, out.a, out.b, out.c = l.dst(in.Dst[0]), l.src(in.Src[0]), l.src(in.Src[1]), l.src(in.Src[2])
 	n := l.src(in.Src[3])
 	out.exec = func(w *warp, _ *split, in *inst, mask uint32) bool {
 		d, a, b, pos, num := &w.regs[in.d], w.src(in.a), w.src(in.b), w.src(in.c), w.src(n)
 		for k := mask; k != 0; k &= k - 1 {
 			i := lane(k)
-			d[i] = bfi(a[i], b[i], pos[i]&0xff, num[i]&0xff, width) & m
+			d[i] = bfi(a[i], b[i], pos[i]&field, num[i]&field, width) & m
 		}
 		return true
 	}

@@ -175,13 +175,13 @@ func TestIntegerOps(t *testing.T) {
 		}},
 		{"rem.s64 %rd0, %rd1, %rd2", func(a, b, _ uint64) uint64 {
 			if b == 0 {
-				return a
+				return ^uint64(0)
 			}
 			return uint64(int64(a) % int64(b))
 		}},
 		{"rem.u32 %r0, %r1, %r2", u32(func(a, b, _ uint32) uint32 {
 			if b == 0 {
-				return a
+				return ^uint32(0)
 			}
 			return a % b
 		})},

@@ -95,6 +95,9 @@ var probeReferences = map[string]func(a, b, c uint64) uint64{
 	"rcp.rn.f32":  floats32(func(a, _, _ float32) float32 { return 1 / a }),
 
 	"cvt.rn.f32.f64": func(a, _, _ uint64) uint64 {
+		if a<<1 > 0x7ff<<53 { // NaNs keep their sign and the upper bits
+			return a>>32&(1<<31) | 0x7fc00000 | a>>29&0x3fffff
+		}
 		return floats32(func(_, _, _ float32) float32 { return float32(math.Float64frombits(a)) })(0, 0, 0)
 	},
 	"setp.lt.f32":  compare32(func(a, b float32) bool { return a < b }),
