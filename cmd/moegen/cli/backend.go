@@ -19,7 +19,7 @@ type backend struct {
 // openCUDA and openEmulator open the two drivers. Tests replace them.
 var (
 	openCUDA     = func() (driver.Driver, error) { return cuda.Open() }
-	openEmulator = func(devices int) (driver.Driver, error) { return emu.New(emu.Config{Devices: devices}) }
+	openEmulator = func(c emu.Config) (driver.Driver, error) { return emu.New(c) }
 )
 
 // devices gives each rank a GPU, in turn where there are fewer than ranks.
@@ -34,13 +34,14 @@ func (b *backend) devices(ranks int) []driver.Device {
 
 // openBackend opens the named backend with at least ranks devices, or where
 // the ranks may share one, with at least one: auto is CUDA where that has
-// enough of them, else the emulator.
-func openBackend(name string, ranks int, share bool) (*backend, error) {
+// enough of them, else the emulator, configured by c.
+func openBackend(name string, ranks int, share bool, c emu.Config) (*backend, error) {
 	if share {
 		ranks = 1
 	}
+	c.Devices = ranks
 	if name == "emu" {
-		d, err := openEmulator(ranks)
+		d, err := openEmulator(c)
 		return &backend{d, "asked for"}, err
 	}
 	if share {
@@ -68,7 +69,7 @@ func openBackend(name string, ranks int, share bool) (*backend, error) {
 	if errors.Is(err, driver.ErrNoDriver) {
 		why = "no CUDA driver; moegen doctor tells more" // the error lists every place looked at
 	}
-	e, err := openEmulator(ranks)
+	e, err := openEmulator(c)
 	return &backend{e, why}, err
 }
 

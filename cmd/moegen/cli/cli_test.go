@@ -102,7 +102,7 @@ func TestBackend(t *testing.T) {
 		{"auto", func() (driver.Driver, error) { return nil, errors.New("fabric is down") }, "emu: fabric is down"},
 	} {
 		openCUDA = c.cuda
-		b, err := openBackend(c.name, 2, false)
+		b, err := openBackend(c.name, 2, false, emu.Config{})
 		got := ""
 		if err != nil {
 			got = "error: " + err.Error()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moegen/moegen/runtime/cuda"
 	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/nccl"
 	"github.com/moegen/moegen/runtime/nvcc"
 )
@@ -83,7 +84,7 @@ func doctor(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.W
 	switch *backend {
 	case "cuda":
 	case "emu":
-		m.openDriver = func() (driver.Driver, error) { return openEmulator(*devices) }
+		m.openDriver = func() (driver.Driver, error) { return openEmulator(emu.Config{Devices: *devices}) }
 	default:
 		return usageError(stderr, f, "-backend %q: allowed are cuda, emu", *backend)
 	}

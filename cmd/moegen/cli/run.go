@@ -24,6 +24,7 @@ GPUs the exchange runs on emulated ones.
   moegen run moe.yaml
   moegen run -ranks 2 -transport all -tokens 0/1,3,7/16 preset:gpt-oss-20b
   moegen run -backend cuda -graph only -replays 100 -json moe.yaml
+  moegen run -mode explore -seeds 1000 -ranks 2 -sms 2 -tokens 1/0,2 moe.yaml
 
 -tokens has one item for each step: a number for all ranks, or one for each
 rank with slashes between. Steps beyond the list start it again.
@@ -31,6 +32,9 @@ rank with slashes between. Steps beyond the list start it again.
 The PTX that "moegen generate" left beside the spec is used where it fits;
 otherwise the kernels are compiled, which takes nvcc. -ranks and -sms make
 kernels of their own, which always have to be compiled.
+
+-mode check and explore run on the emulator. They are slow: use few tokens and
+multiprocessors. A report names the seed that shows it again.
 `
 
 // runFlags are the flags of run.
@@ -39,7 +43,9 @@ type runFlags struct {
 	ranks, sms, capacity                       int
 	steps, layers, replays                     int
 	share                                      bool
+	mode                                       string
 	seed                                       uint64
+	seeds                                      int
 	json, verbose                              bool
 }
 
@@ -55,7 +61,9 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.IntVar(&o.layers, "layers", 2, "dispatch and combine `N` times a step")
 	f.StringVar(&o.graph, "graph", "auto", "`HOW` to run: auto (eager steps, then replays), only (replays), off (eager)")
 	f.StringVar(&o.partial, "partial", "both", "`WHERE` experts write: buffer (the dispatcher's), own, both (in turn by layer)")
-	f.Uint64Var(&o.seed, "seed", 1, "`SEED` of tokens and routing")
+	f.StringVar(&o.mode, "mode", "fast", "`HOW` the emulator runs: fast, check (reports races, missing fences and deadlocks), explore (check under random schedules and weak memory)")
+	f.Uint64Var(&o.seed, "seed", 1, "`SEED` of tokens and routing, and of the schedule")
+	f.IntVar(&o.seeds, "seeds", 1, "with -mode explore, run `N` schedules, from SEED on, until one is faulty")
 	f.IntVar(&o.capacity, "capacity", 0, "launch for steps of up to `N` tokens a rank (default: the spec's max_tokens)")
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.BoolVar(&o.verbose, "v", false, "log what the runtime does, and print every rank")
@@ -72,6 +80,7 @@ func (o *runFlags) check() error {
 		{"backend", o.backend, []string{"auto", "cuda", "emu"}},
 		{"graph", o.graph, []string{"auto", "only", "off"}},
 		{"partial", o.partial, []string{"both", "buffer", "own"}},
+		{"mode", o.mode, []string{"fast", "check", "explore"}},
 	} {
 		if !slices.Contains(c.allowed, c.value) {
 			return fmt.Errorf("-%s %q: allowed are %s", c.name, c.value, strings.Join(c.allowed, ", "))
@@ -80,10 +89,16 @@ func (o *runFlags) check() error {
 	for _, c := range []struct {
 		name       string
 		value, min int
-	}{{"ranks", o.ranks, 0}, {"sms", o.sms, 0}, {"steps", o.steps, 0}, {"replays", o.replays, 0}, {"layers", o.layers, 1}, {"capacity", o.capacity, 0}} {
+	}{{"ranks", o.ranks, 0}, {"sms", o.sms, 0}, {"steps", o.steps, 0}, {"replays", o.replays, 0}, {"layers", o.layers, 1}, {"capacity", o.capacity, 0}, {"seeds", o.seeds, 1}} {
 		if c.value < c.min {
 			return fmt.Errorf("-%s %d: at least %d", c.name, c.value, c.min)
 		}
+	}
+	if o.mode != "fast" && o.backend == "cuda" {
+		return fmt.Errorf("-mode %s is the emulator's: use it with -backend emu", o.mode)
+	}
+	if o.seeds > 1 && o.mode != "explore" {
+		return fmt.Errorf("-seeds %d: only -mode explore runs other schedules with other seeds", o.seeds)
 	}
 	if o.layers > 1<<16 || o.steps > 1<<20 || o.replays > 1<<20 {
 		return fmt.Errorf("-layers goes to %d, -steps and -replays to %d", 1<<16, 1<<20)
@@ -124,7 +139,7 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 	}
 	var reports []*runReport
 	for _, j := range jobs {
-		report := j.run(ctx, stderr)
+		report := j.runSeeds(ctx, stderr)
 		if reports = append(reports, report); !report.OK {
 			code = exitFailure
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/nvcc"
 )
 
@@ -24,6 +25,9 @@ type runReport struct {
 	Layers      int                 `json:"layers"`
 	Runs        []*transportRun     `json:"runs"`
 	Comparisons []*layer.Comparison `json:"comparisons,omitempty"`
+	Mode        string              `json:"mode,omitempty"`  // of the emulator
+	Seed        uint64              `json:"seed"`            // of the last schedule
+	Seeds       int                 `json:"seeds,omitempty"` // how many schedules ran
 	Error       string              `json:"error,omitempty"`
 	OK          bool                `json:"ok"`
 }
@@ -37,11 +41,38 @@ type transportRun struct {
 	Seconds float64       `json:"seconds"`
 }
 
-func (j *runJob) run(ctx context.Context, stderr io.Writer) *runReport {
+var emulatorModes = map[string]emu.Mode{"fast": emu.Fast, "check": emu.Check, "explore": emu.Explore}
+
+// runSeeds runs as many schedules as were asked for, each on a machine of its
+// own, up to the first that goes wrong. The report is the last one's.
+func (j *runJob) runSeeds(ctx context.Context, stderr io.Writer) *runReport {
+	each, all := stderr, io.Discard // where progress goes: of one schedule, or of many
+	if j.flags.seeds > 1 {
+		each, all = all, each
+	}
+	p := newProgress(all, "exploring: schedule")
+	defer p.end()
+	for i := 0; ; i++ {
+		seed := j.flags.seed + uint64(i)
+		report := j.run(ctx, each, emu.Config{Mode: emulatorModes[j.flags.mode], Seed: seed})
+		if report.Backend == "emu" {
+			report.Mode, report.Seed, report.Seeds = j.flags.mode, seed, i+1
+		}
+		p.step(i+1, j.flags.seeds)
+		if !report.OK || i+1 == j.flags.seeds || ctx.Err() != nil {
+			return report
+		}
+	}
+}
+
+// judged is a driver that judges what ran on it.
+type judged interface{ Verdict() emu.Verdict }
+
+func (j *runJob) run(ctx context.Context, stderr io.Writer, machine emu.Config) *runReport {
 	s := j.spec
 	report := &runReport{Model: s.Model, Ranks: s.EPSize, Layers: j.flags.layers,
 		Shape: fmt.Sprintf("hidden %d %s, top %d of %d experts, wire %s", s.HiddenDim, s.DType, s.TopK, layer.Experts(s).NumExperts, s.Combine.Wire)}
-	b, err := openBackend(j.flags.backend, s.EPSize, j.flags.share)
+	b, err := openBackend(j.flags.backend, s.EPSize, j.flags.share, machine)
 	if err != nil {
 		report.Error = explain(err)
 		return report
@@ -52,6 +83,9 @@ func (j *runJob) run(ctx context.Context, stderr io.Writer) *runReport {
 		report.Error = explain(err)
 	} else {
 		report.OK = j.runAll(ctx, b, report, stderr)
+	}
+	if d, ok := b.driver.(judged); ok && report.OK && d.Verdict() != emu.Clean {
+		report.OK, report.Error = false, fmt.Sprintf("the emulator judges the execution %v", d.Verdict())
 	}
 	if err := b.driver.Close(); err != nil {
 		report.OK, report.Error = false, "close the driver: "+err.Error()

@@ -23,6 +23,12 @@ func (r *runReport) print(w io.Writer, all bool) {
 	if r.Backend != "" {
 		fmt.Fprintf(w, "backend    %s (%s), %s, %s\n", r.Backend, r.Why, r.Driver, r.Device)
 	}
+	switch {
+	case r.Seeds > 1:
+		fmt.Fprintf(w, "mode       %s, %d schedules, seeds to %d; the last one:\n", r.Mode, r.Seeds, r.Seed)
+	case r.Mode != "" && r.Mode != "fast":
+		fmt.Fprintf(w, "mode       %s, seed %d\n", r.Mode, r.Seed)
+	}
 	for _, run := range r.Runs {
 		fmt.Fprintln(w)
 		run.print(w, r.Layers, all)

@@ -12,7 +12,7 @@ import (
 // Config says what to run.
 type Config struct {
 	Spec    *spec.Spec
-	Program *moert.Program // of Spec
+	Program *moert.Program  // of Spec
 	Devices []driver.Device // of each rank
 	Share   bool            // ranks may share a device
 	// Transport is the one to use; "" takes the first that works.
