@@ -123,7 +123,7 @@ func (b *block) setup() {
 	b.shared = make([]uint64, (p.dynBase+int(g.cfg.SharedBytes)+7)/8)
 	b.live = g.threads
 	nw := (g.threads + 31) / 32
-	regs := make([]vec, nw*p.nregs)
+	regs := b.registers(nw * p.nregs)
 	preds := make([]uint32, nw*p.npreds)
 	caches := make([]addrCache, nw*p.nmem)
 	for i := range nw {

@@ -52,15 +52,16 @@ type Judge struct {
 	// MaxStale (default 3), in Explore, is how many old values in a row a load
 	// may return before it gets the newest. It ends every wait.
 	MaxStale int
-	// HostGrace is for hosts that are several goroutines: how long, in real time
-	// and in milliseconds, a system that has come to rest waits for another
-	// host to enqueue more, before timers fire. Default 0: one goroutine.
+	// HostGraceMillis is for hosts that are several goroutines: how long, in
+	// milliseconds of real time, a system that has come to rest waits for another
+	// host to enqueue more before a timer fires or a deadlock is declared. Default
+	// 100; negative: not at all, which is right for hosts of one goroutine.
 	HostGraceMillis int
 	// MaxReports is how many reports are kept; default 20.
 	MaxReports int
 }
 
-func (j Judge) withDefaults(m Mode) Judge {
+func (j Judge) withDefaults() Judge {
 	set := func(p *int, v int) {
 		if *p <= 0 {
 			*p = v
@@ -70,6 +71,9 @@ func (j Judge) withDefaults(m Mode) Judge {
 	set(&j.PCTLength, 4096)
 	set(&j.MaxStale, 3)
 	set(&j.MaxReports, 20)
+	if j.HostGraceMillis == 0 {
+		j.HostGraceMillis = 100
+	}
 	if j.StepLimit <= 0 {
 		j.StepLimit = 1 << 30
 	}

@@ -26,6 +26,28 @@ type programCheck struct {
 	// moment at which something can change.
 	deadlines []deadline
 	slots     []int32 // of the registers, as lowering numbers them
+	free      [][]vec // registers of blocks that have ended
+}
+
+// sharedParses keeps what drivers in the modes Check and Explore have parsed:
+// exploring makes a driver for every schedule.
+var sharedParses parseCache
+
+// registers returns registers for a block. Those of blocks that have ended are
+// used again, as clearing them would take longer than a small kernel; what a
+// kernel finds in a register before it writes it is not defined.
+func (b *block) registers(n int) []vec {
+	if b.ck == nil {
+		return make([]vec, n)
+	}
+	p := b.g.prog.ck
+	if k := len(p.free); k > 0 && len(p.free[k-1]) >= n {
+		b.ck.regs = p.free[k-1][:n]
+		p.free = p.free[:k-1]
+	} else {
+		b.ck.regs = make([]vec, n)
+	}
+	return b.ck.regs
 }
 
 // operand returns the value of a source operand in a lane.
@@ -115,7 +137,7 @@ func raceScope(s ptx.Scope) race.Scope {
 func (c *checker) wrap(p *program, in *inst) visibility {
 	src, orig := in.src, in.exec
 	access := func(kind race.Kind, path race.Path) race.OpID {
-		return c.op(c.raceOp(p, src, kind, path, in.mem.elem))
+		return c.op(p.fn.Name, c.raceOp(p, src, kind, path, in.mem.elem))
 	}
 	vis := func() visibility {
 		switch {
@@ -140,7 +162,7 @@ func (c *checker) wrap(p *program, in *inst) visibility {
 	case ptx.Atom, ptx.Red:
 		o := c.raceOp(p, src, race.RMW, race.Unicast, in.mem.elem)
 		o.Red = src.Op == ptx.Red
-		in.exec = c.atomic(in, orig, c.op(o))
+		in.exec = c.atomic(in, orig, c.op(p.fn.Name, o))
 		return visible
 	case ptx.MultimemSt:
 		in.exec = c.multimemStore(in, orig, access(race.Write, race.Multicast))
@@ -151,7 +173,7 @@ func (c *checker) wrap(p *program, in *inst) visibility {
 	case ptx.MultimemRed:
 		o := c.raceOp(p, src, race.RMW, race.Multicast, in.mem.elem)
 		o.Red = true
-		in.exec = c.multimemRed(in, orig, c.op(o))
+		in.exec = c.multimemRed(in, orig, c.op(p.fn.Name, o))
 		return visible
 	case ptx.MultimemLdReduce:
 		in.exec = c.multimemLoad(in, orig, access(race.Read, race.Multicast))

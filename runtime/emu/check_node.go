@@ -135,7 +135,7 @@ func (c *checker) collectiveRuns(o *collectiveOp) {
 
 // bytes tells the judge of an access by a host or a copy engine.
 func (c *checker) bytes(w *race.Warp, addr, size uint64, kind race.Kind) {
-	op := c.op(race.Op{Kind: kind, Path: race.PathAny})
+	op := c.op("", race.Op{Kind: kind, Path: race.PathAny})
 	for size > 0 {
 		e := c.at(addr)
 		if e == nil {

@@ -19,9 +19,9 @@ type poll struct {
 	al     *checkAlloc
 	lo, hi uint64
 	in     *inst
-	addr   uint64 // of the first lane
-	lane   int
-	val    uint64
+	mask   uint32
+	addr   vec
+	val    uint64 // of the first lane
 	count  int
 }
 
@@ -46,7 +46,7 @@ func (c *checker) polled(w *warp, s *split, in *inst, m *memOp, mask uint32, a *
 	c.eachEnvelope(w, m, mask, a, func(al *checkAlloc, lo, hi uint64) {
 		for n := range w.ck.polled {
 			if p := &w.ck.polled[n]; p.in == in && p.al == al && p.lo <= lo && hi <= p.hi {
-				p.val, p.addr, p.lane = val, a[i]+m.off, i
+				p.val, p.mask, p.addr = val, mask, *a
 				p.count++
 				return
 			}
@@ -54,7 +54,7 @@ func (c *checker) polled(w *warp, s *split, in *inst, m *memOp, mask uint32, a *
 		if len(w.ck.polled) == maxPolled {
 			w.ck.polled = append(w.ck.polled[:0], w.ck.polled[1:]...)
 		}
-		w.ck.polled = append(w.ck.polled, poll{al, lo, hi, in, a[i] + m.off, i, val, 1})
+		w.ck.polled = append(w.ck.polled, poll{al, lo, hi, in, mask, *a, val, 1})
 	})
 }
 
@@ -132,8 +132,9 @@ func (s *checkScheduler) unpark(w *warp) {
 	s.wake(w)
 }
 
-// idle is called when nothing can run. It returns true if it found something.
-func (s *checkScheduler) idle() bool {
+// persist is called when nothing can run. It lets what is parked poll on, until
+// it has come by everything that it looks at. It returns false if all has.
+func (s *checkScheduler) persist() bool {
 	found := false
 	for _, b := range s.blocks {
 		for _, w := range b.warps {
@@ -146,7 +147,21 @@ func (s *checkScheduler) idle() bool {
 			s.wake(w)
 		}
 	}
-	return found || s.advance()
+	return found
+}
+
+// revisit lets what is parked look at everything again before the system counts
+// as stuck: the host may have written to memory of its own, unseen.
+func (s *checkScheduler) revisit() {
+	for _, b := range s.blocks {
+		for _, w := range b.warps {
+			for _, sp := range w.splits {
+				if sp.ck.parked && !sp.ck.grid {
+					sp.ck.hard, sp.repeats = false, min(sp.repeats, softPolls)
+				}
+			}
+		}
+	}
 }
 
 // maxClock is how far virtual time goes without anything happening before the

@@ -18,7 +18,8 @@ type checkScheduler struct {
 	blocks  []*block // have begun
 	busy    bool     // a host is running the world
 	stopped bool
-	seq     uint64
+	seq     uint64 // operations enqueued
+	graced  uint64 // seq when other hosts were last waited for
 
 	turns     int64
 	steps     int64 // warp instructions
@@ -38,6 +39,7 @@ type checkScheduler struct {
 // fresh is a task that has not begun.
 type fresh struct {
 	task
+	job  *copyJob
 	due  int64 // turn from which on it may begin
 	prio uint64
 }
@@ -50,7 +52,7 @@ func newCheckScheduler(d *Driver, c *checker) *checkScheduler {
 	s.graphState.init(d)
 	s.graphState.push = s.add
 	s.graphState.progress = func() { s.changed = true; s.events++ }
-	s.plan()
+	s.reseed()
 	return s
 }
 
@@ -58,6 +60,9 @@ func (s *checkScheduler) enqueue(n *node, deps []*node, prog *node) {
 	s.mu.Lock()
 	if n.ck == nil {
 		n.ck = &nodeCheck{}
+	}
+	if len(s.runs)+len(s.tasks)+len(s.blocks) == 0 {
+		s.reseed()
 	}
 	s.seq++
 	n.ck.seq, n.ck.deps, n.ck.prog, n.ck.host = s.seq, deps, prog, s.c.host.Clock()
@@ -104,6 +109,7 @@ func (s *checkScheduler) wait(n *node) {
 			continue
 		}
 		s.busy = true
+		s.revisit()
 		s.world(func() bool { return n.done })
 		s.busy = false
 		s.endCond.Broadcast()
@@ -140,17 +146,19 @@ func (s *checkScheduler) world(done func() bool) {
 		if s.changed {
 			s.resumeDependents()
 		}
-		if s.step() || s.idle() {
+		if s.step() || s.persist() {
 			continue
 		}
-		if s.d.cfg.Judge.HostGraceMillis > 0 {
-			at := s.seq
-			s.breathe(time.Duration(s.d.cfg.Judge.HostGraceMillis) * time.Millisecond)
-			if at != s.seq {
-				continue
-			}
+		if ms := s.c.judge.HostGraceMillis; ms > 0 && s.graced != s.seq {
+			// Another host may be about to enqueue what is waited for.
+			s.graced = s.seq
+			s.breathe(time.Duration(ms) * time.Millisecond)
+			s.revisit()
+			continue
 		}
-		s.deadlock()
+		if !s.advance() {
+			s.deadlock()
+		}
 	}
 	s.c.collect()
 }
@@ -182,7 +190,11 @@ func (s *checkScheduler) step() bool {
 	case t >= 0:
 		f := s.tasks[t]
 		s.tasks = append(s.tasks[:t], s.tasks[t+1:]...)
-		s.begin(f.task)
+		if f.job != nil {
+			s.c.perform(f.job)
+		} else {
+			s.begin(f.task)
+		}
 	default:
 		return false
 	}
@@ -228,6 +240,9 @@ func (s *checkScheduler) runNode(n *node) {
 }
 
 func (s *checkScheduler) endBlock(b *block) {
+	for _, j := range b.ck.jobs {
+		s.c.perform(j)
+	}
 	for _, w := range b.warps {
 		s.unpark(w)
 		s.sleep(w)
@@ -242,6 +257,8 @@ func (s *checkScheduler) endBlock(b *block) {
 		b.ck.shared.a.Free()
 	}
 	g := b.g
+	pc := g.prog.ck
+	pc.free = append(pc.free, b.ck.regs)
 	if g.ended+1 == g.blocks {
 		s.c.gridEnd(g)
 	}
@@ -305,6 +322,13 @@ func (s *checkScheduler) kill(dev *Device, code driver.Code, text string) {
 	}
 	s.d.log.Warn("emulated device failed", "device", dev.ordinal, "err", e)
 	dev.queue, dev.load = nil, 0
+	tasks := s.tasks[:0]
+	for _, t := range s.tasks {
+		if t.job == nil || t.job.w.b.g.dev != dev {
+			tasks = append(tasks, t)
+		}
+	}
+	s.tasks = tasks
 	keep := s.blocks[:0]
 	for _, b := range s.blocks {
 		if b.g.dev != dev {

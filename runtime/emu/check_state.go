@@ -17,9 +17,10 @@ type checker struct {
 	host    *race.Host
 	explore bool
 	judge   Judge
+	random  *rand.PCG
 	rand    *rand.Rand
 
-	ops    map[race.Op]race.OpID
+	ops    map[opKey]race.OpID
 	source map[sourceKey]*ptx.Instr
 	allocs map[uint64]*checkAlloc // by the id of the physical memory
 	ranges [64]rangeEntry
@@ -34,6 +35,13 @@ type checker struct {
 	limited   bool
 }
 
+// opKey is an instruction: Op has its line, kernels of other modules may have
+// the same.
+type opKey struct {
+	kernel string
+	op     race.Op
+}
+
 type sourceKey struct {
 	kernel string
 	line   int
@@ -44,9 +52,7 @@ type checkAlloc struct {
 	a     *race.Alloc
 	ph    *phys // nil: a block's shared memory
 	watch []watch
-	// reads counts the kernels' strong reads: only memory that has some can be
-	// waited for.
-	name string
+	name  string
 }
 
 // rangeEntry remembers what lies at a range of addresses.
@@ -82,6 +88,8 @@ type blockCheck struct {
 	shared *checkAlloc
 	bars   [16]barCheck
 	mbars  map[uint64]*mbarCheck
+	regs   []vec
+	jobs   []*copyJob // Explore's copies under way
 }
 
 // barCheck holds who has come to a barrier.
@@ -116,22 +124,21 @@ type nodeCheck struct {
 	start    race.Clock
 	end      race.Clock
 	hasStart bool
-	hasOwn   bool
 	hasEnd   bool
 	// A copy (src != 0) or memset.
 	dst, src, size uint64
 }
 
 func newChecker(d *Driver) *checker {
-	j := d.cfg.Judge.withDefaults(d.cfg.Mode)
+	j := d.cfg.Judge.withDefaults()
 	c := &checker{
-		d: d, judge: j, explore: d.cfg.Mode == Explore,
-		rand: rand.New(rand.NewPCG(d.cfg.Seed, uint64(d.cfg.Mode))),
-		ops:  map[race.Op]race.OpID{}, source: map[sourceKey]*ptx.Instr{}, allocs: map[uint64]*checkAlloc{},
+		d: d, judge: j, explore: d.cfg.Mode == Explore, random: rand.NewPCG(0, 0),
+		ops: map[opKey]race.OpID{}, source: map[sourceKey]*ptx.Instr{}, allocs: map[uint64]*checkAlloc{},
 		divergent: map[*ptx.Instr]bool{}, stalled: map[string]bool{},
 	}
+	c.rand = rand.New(c.random)
 	c.det = race.New(race.Config{
-		Alias: race.AliasMode(j.Alias), Async: true, Explore: c.explore, NoUninit: j.NoUninitialised, MaxReports: j.MaxReports,
+		Alias: race.AliasMode(j.Alias), Async: true, Explore: c.explore, FlagsOnly: true, NoUninit: j.NoUninitialised, MaxReports: j.MaxReports,
 	})
 	c.host = c.det.NewHost()
 	c.s = newCheckScheduler(d, c)
@@ -139,11 +146,12 @@ func newChecker(d *Driver) *checker {
 }
 
 // op registers what an instruction does to memory.
-func (c *checker) op(o race.Op) race.OpID {
-	id, ok := c.ops[o]
+func (c *checker) op(kernel string, o race.Op) race.OpID {
+	k := opKey{kernel, o}
+	id, ok := c.ops[k]
 	if !ok {
 		id = c.det.Op(o)
-		c.ops[o] = id
+		c.ops[k] = id
 	}
 	return id
 }
@@ -152,16 +160,19 @@ func (c *checker) op(o race.Op) race.OpID {
 func (c *checker) alloc(ph *phys) *checkAlloc {
 	al := c.allocs[ph.id]
 	if al == nil {
-		name := ph.what
+		var name string
 		switch {
 		case ph.dev == nil:
-			name = fmt.Sprintf("host memory #%d", ph.id)
-		case ph.kind != 0:
-			name = fmt.Sprintf("symmetric memory #%d of GPU %d", ph.id, ph.dev.ordinal)
+			name = ph.what
+		case ph.what == "memory": // of cuMemCreate: made to be shared
+			name = fmt.Sprintf("symmetric memory #%d of GPU %d", ph.number, ph.dev.ordinal)
 		default:
-			name = fmt.Sprintf("%s #%d of GPU %d", ph.what, ph.id, ph.dev.ordinal)
+			name = fmt.Sprintf("%s #%d of GPU %d", ph.what, ph.number, ph.dev.ordinal)
 		}
 		al = &checkAlloc{a: c.det.NewAlloc(name, ph.size, 1), ph: ph, name: name}
+		if ph.dev == nil {
+			al.a.Initialised() // a host writes to its own memory unseen
+		}
 		c.allocs[ph.id] = al
 	}
 	return al
@@ -196,7 +207,10 @@ func (c *checker) at(addr uint64) *rangeEntry {
 }
 
 // place names an address for people.
-func (c *checker) place(addr uint64) string {
+func (c *checker) place(b *block, m *memOp, addr uint64) string {
+	if sp, a := spaceOf(m, addr); sp == ptx.Shared {
+		return fmt.Sprintf("shared memory of block %d, offset %#x", b.n, a)
+	}
 	if e := c.at(addr); e != nil {
 		return fmt.Sprintf("%s, offset %#x", e.al.name, addr-e.lo+e.off)
 	}

@@ -9,7 +9,7 @@ import (
 
 func (c *checker) fence(p *program, in *inst) execFn {
 	orig := in.exec
-	op := c.op(c.raceOp(p, in.src, race.Read, race.Unicast, 0))
+	op := c.op(p.fn.Name, c.raceOp(p, in.src, race.Read, race.Unicast, 0))
 	kind := in.src.Fence
 	return func(w *warp, s *split, in *inst, mask uint32) bool {
 		switch kind {

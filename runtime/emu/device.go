@@ -24,7 +24,7 @@ type Driver struct {
 	closed  atomic.Bool
 	sched   scheduler
 	obs     Observer
-	parsed  parseCache
+	parsed  *parseCache
 	check   *checker // nil in Fast mode
 }
 
@@ -45,7 +45,7 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Mode < Fast || cfg.Mode > Explore {
 		return nil, fmt.Errorf("emu: mode %d does not exist", cfg.Mode)
 	}
-	d := &Driver{cfg: cfg, id: lastDriver.Add(1), log: cfg.Logger, slots: cfg.MulticastSlots, obs: cfg.Observer}
+	d := &Driver{cfg: cfg, id: lastDriver.Add(1), log: cfg.Logger, slots: cfg.MulticastSlots, obs: cfg.Observer, parsed: new(parseCache)}
 	d.mem.init()
 	d.exp = exports{map[fdID]any{}, map[[64]byte]any{}}
 	for i := range cfg.Devices {
@@ -56,6 +56,7 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Mode != Fast {
 		d.check = newChecker(d)
 		d.mem.onFree = d.check.freed
+		d.parsed = &sharedParses
 		d.sched = d.check.s
 		return d, nil
 	}
@@ -87,6 +88,7 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	d.sched.stop()
+	judged := d.judged(nil)
 	s := &d.mem
 	s.mu.Lock()
 	defer s.unlock()
@@ -109,7 +111,7 @@ func (d *Driver) Close() error {
 		p.refs = 1
 		d.dropPhys(p)
 	}
-	return nil
+	return judged
 }
 
 // own checks that dev is one of this driver's devices.
@@ -131,6 +133,8 @@ type Device struct {
 	ordinal int
 	total   uint64
 	used    uint64 // under mem.mu
+	physes  uint64 // memories made so far; under mem.mu
+	hosts   uint64 // host memories, likewise
 	// sticky is the error that killed the context; every later call repeats it.
 	sticky atomic.Pointer[driver.Error]
 	ops    atomic.Uint64 // operations completed, for event times
@@ -329,7 +333,8 @@ func (v *Device) AllocHost(size uint64) (driver.HostMemory, error) {
 	s := &v.d.mem
 	s.mu.Lock()
 	defer s.unlock()
-	p, err := s.newPhys(nil, size, 0, driver.HandleNone, "host memory")
+	p, err := s.newPhys(nil, size, 0, driver.HandleNone, fmt.Sprintf("host memory #%d of GPU %d", v.hosts, v.ordinal))
+	v.hosts++
 	if err != nil {
 		return nil, fail(op, driver.CodeOutOfMemory, "%v", err)
 	}

@@ -46,4 +46,10 @@
 // (block.run), or one split of one warp for one instruction (warp.run with a
 // budget of 1), choosing among warp.splits. What was done passes through
 // noteAccess, noteBulk, noteFence and noteBarrier, which tell an Observer.
+//
+// # Judging
+//
+// In the modes Check and Explore one warp runs at a time, in an order that
+// Config.Seed decides, and package race is told of all that it does: see Judge,
+// Driver.Reports and docs/emulator.md.
 package emu

@@ -1,14 +1,18 @@
 package emu
 
-// plan draws the moments at which PCT changes priorities.
-func (s *checkScheduler) plan() {
+// reseed starts the random choices afresh when nothing is under way, from the
+// seed and the number of kernels so far: what hosts did at the same time, such
+// as setting up one rank each, does not make later schedules differ. It also
+// draws the moments at which PCT changes priorities.
+func (s *checkScheduler) reseed() {
+	s.c.random.Seed(s.d.cfg.Seed, s.grids)
 	j := s.c.judge
 	if j.Schedule != PCT {
 		return
 	}
 	s.changes = map[int64]bool{}
 	for range j.PCTDepth - 1 {
-		s.changes[s.c.rand.Int64N(int64(j.PCTLength))+1] = true
+		s.changes[s.turns+s.c.rand.Int64N(int64(j.PCTLength))+1] = true
 	}
 }
 
@@ -111,6 +115,20 @@ func (s *checkScheduler) top() (w *warp, task int) {
 	return w, task
 }
 
+// oneStream says whether at most one stream of the device has anything to do.
+// Where ranks share a device, their kernels must be resident together.
+func (v *Device) oneStream() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n := 0
+	for s := range v.streams {
+		if s.tail != nil && !s.tail.done {
+			n++
+		}
+	}
+	return n <= 1
+}
+
 // room is how much of its device the blocks of g may fill, in the units of
 // Device.load. Explore makes devices smaller, never below what one launch that
 // fits needs, as kernels whose blocks wait for each other rely on that.
@@ -125,7 +143,7 @@ func (s *graphState) room(g *grid, cost int64) int64 {
 	}
 	if g.ck.room == 0 {
 		g.ck.room = full
-		if need := cost * int64(g.blocks); need < full && c.rand.Uint32()&1 == 0 {
+		if need := cost * int64(g.blocks); need < full && c.rand.Uint32()&1 == 0 && g.dev.oneStream() {
 			g.ck.room = need + c.rand.Int64N(full-need+1)
 			if c.rand.Uint32()&1 == 0 {
 				g.ck.room = need // alone on the device

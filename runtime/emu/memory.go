@@ -20,14 +20,17 @@ func (s *devset) empty() bool    { return *s == devset{} }
 // phys is physical memory. Its pages live outside the Go heap, so that kernels
 // may race on them without the race detector (or the collector) looking.
 type phys struct {
-	id   uint64
-	dev  *Device // nil: host memory
-	size uint64
-	cost uint64 // what MemInfo counts
-	data unsafe.Pointer
-	kind driver.HandleKind
-	refs int // handles, mappings and bindings; under space.mu
-	what string
+	id uint64
+	// number counts a device's memories, for reports: unlike id it does not
+	// depend on what other devices' hosts do at the same time.
+	number uint64
+	dev    *Device // nil: host memory
+	size   uint64
+	cost   uint64 // what MemInfo counts
+	data   unsafe.Pointer
+	kind   driver.HandleKind
+	refs   int // handles, mappings and bindings; under space.mu
+	what   string
 }
 
 // rangeKind says what lies behind a range of addresses.
@@ -137,7 +140,12 @@ func (s *space) newPhys(dev *Device, size, cost uint64, kind driver.HandleKind, 
 		dev.used += cost
 	}
 	s.lastID++
-	return &phys{id: s.lastID, dev: dev, size: size, cost: cost, data: p, kind: kind, refs: 1, what: what}, nil
+	n := uint64(0)
+	if dev != nil {
+		dev.physes++
+		n = dev.physes
+	}
+	return &phys{id: s.lastID, number: n, dev: dev, size: size, cost: cost, data: p, kind: kind, refs: 1, what: what}, nil
 }
 
 // drop gives up one reference to p. The caller holds mu.

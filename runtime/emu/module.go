@@ -32,7 +32,8 @@ func (c *parseCache) parse(name string, src []byte) (*ptx.Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.m == nil {
+	const most = 64
+	if c.m == nil || len(c.m) == most {
 		c.m = map[[32]byte]*ptx.Module{}
 	}
 	c.m[key] = m

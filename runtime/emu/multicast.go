@@ -311,6 +311,10 @@ func (d *Driver) window(r *vaRange, addr uint64) (*mcWindow, *Device) {
 			return nil, dev
 		}
 	}
+	if d.check != nil {
+		// In the order of AddDevice otherwise, in which ranks may outrun each other.
+		sort.Slice(bound, func(i, j int) bool { return bound[i].ph.dev.ordinal < bound[j].ph.dev.ordinal })
+	}
 	for _, b := range bound {
 		off := b.phOff + (lo - b.off)
 		w.replicas = append(w.replicas, replica{unsafe.Add(b.ph.data, off), b.ph, off})

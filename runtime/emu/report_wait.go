@@ -88,17 +88,39 @@ func (c *checker) waits(w *warp, sp *split) string {
 	}
 	for i := range w.ck.polled {
 		p := &w.ck.polled[i]
-		if sp.mask>>p.lane&1 == 0 && len(w.splits) > 1 {
+		lanes := p.mask & sp.mask
+		if lanes == 0 {
 			continue
 		}
-		s += fmt.Sprintf("\n\t\tpolls %s, %d times: line %d (%s) saw %#x%s", c.place(p.addr), p.count, p.in.src.Line, p.in.src.Text, p.val, wants(w, p))
+		s += fmt.Sprintf("\n\t\tpolled %d times by line %d (%s)", p.count, p.in.src.Line, p.in.src.Text)
+		seen := map[uint64]bool{}
+		for k := lanes; k != 0; k &= k - 1 {
+			i := lane(k)
+			addr := p.addr[i] + p.in.mem.off
+			if seen[addr] {
+				continue
+			}
+			seen[addr] = true
+			if len(seen) > mostLanes {
+				s += "\n\t\t\tand more lanes"
+				break
+			}
+			val := p.val
+			if p.in.src.Op == ptx.Ld {
+				val = w.src(p.in.mem.regs[0])[i]
+			}
+			s += fmt.Sprintf("\n\t\t\tlane %d: %s, saw %#x%s", i, c.place(w.b, p.in.mem, addr), val, wants(w, p, i))
+		}
 	}
 	return s
 }
 
+// mostLanes is how many lanes' locations are listed for one instruction.
+const mostLanes = 16
+
 // wants says what a poll's loop compares the value with, where the next few
 // instructions tell.
-func wants(w *warp, p *poll) string {
+func wants(w *warp, p *poll, at int) string {
 	prog := w.b.g.prog
 	first := 0
 	for i := range prog.code {
@@ -132,7 +154,7 @@ func wants(w *warp, p *poll) string {
 			reg = in.d // a shift or the like: what is compared comes of it
 			continue
 		}
-		return fmt.Sprintf(", compares with %s = %#x (line %d: %s)", operand(prog, o), w.src(other)[p.lane], in.src.Line, in.src.Text)
+		return fmt.Sprintf(", compares with %s = %#x (line %d: %s)", operand(prog, o), w.src(other)[at], in.src.Line, in.src.Text)
 	}
 	return ""
 }
@@ -158,12 +180,13 @@ func (c *checker) reportStall(timed []*warp, now, next uint64) {
 	if c.judge.AllowStalls {
 		return
 	}
-	lines := c.waiting(nil)
-	key := fmt.Sprint(len(timed), timed[0].b.g.prog.fn.Name, timed[0].ck.polled != nil && len(timed[0].ck.polled) > 0)
+	// Once for each kernel, however often time has to move on for it.
+	key := timed[0].b.g.prog.fn.Name
 	if c.stalled[key] {
 		return
 	}
 	c.stalled[key] = true
+	lines := c.waiting(nil)
 	c.add(Stall, fmt.Sprintf("nothing can run any more; time moves on by %d ns to the next moment that a kernel looks for. Who waits:\n\t%s",
 		next-now, strings.Join(lines, "\n\t")))
 }

@@ -34,11 +34,13 @@ func (d *Detector) Access(w *Warp, lane int, op OpID, a *Alloc, rep int, off, si
 	}
 	n := off / cellSize
 	lo := off % cellSize
+	flag := !d.cfg.FlagsOnly
 	for left := size; left > 0; n++ {
 		k := min(cellSize-lo, left)
 		c := r.cell(n)
 		d.at.cell = n
 		d.cell(c, w, &x, lo, k)
+		flag = flag || c.sync
 		if c.sync && !strong {
 			d.weakOnFlag(r, w, &x, n*cellSize+lo, n*cellSize+lo+k)
 		}
@@ -49,7 +51,7 @@ func (d *Detector) Access(w *Warp, lane int, op OpID, a *Alloc, rep int, off, si
 		s.addObserver(w, &x)
 	}
 	d.observed = d.observed[:0]
-	if i.Kind != Read && (strong || d.cfg.Explore) {
+	if i.Kind != Read && (strong || d.cfg.Explore && flag) {
 		d.syncWrite(r, w, &x, i, off, size)
 	}
 }
@@ -78,7 +80,7 @@ func (d *Detector) cell(c *cell, w *Warp, x *acc, lo, n uint64) {
 	bits := uint16(1<<n-1) << lo
 	if x.write() {
 		c.init |= bits
-	} else if c.init&bits != bits && !d.cfg.NoUninit {
+	} else if c.init&bits != bits && !d.cfg.NoUninit && !d.at.a.ready {
 		d.uninit(w, x, c, bits)
 		c.init |= bits // once is enough
 	}

@@ -12,6 +12,7 @@ type Alloc struct {
 	name  string
 	size  uint64
 	freed bool
+	ready bool // Initialised
 	reps  []replica
 }
 
@@ -49,6 +50,10 @@ func (d *Detector) NewAlloc(name string, size uint64, replicas int) *Alloc {
 	}
 	return a
 }
+
+// Initialised says that all bytes have been written by somebody who does not
+// show: reading them is never a report.
+func (a *Alloc) Initialised() { a.ready = true }
 
 // Free ends the life of an allocation: any later access is reported.
 func (a *Alloc) Free() {

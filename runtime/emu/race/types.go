@@ -28,6 +28,7 @@ type Config struct {
 	SC         SCMode
 	Async      bool // check the async proxy
 	Explore    bool // keep store histories for Candidates
+	FlagsOnly  bool // keep them only where strong accesses have been before
 	NoUninit   bool // do not report reads of bytes never written
 	MaxReports int  // reports kept; 0 means 20
 }

@@ -1,0 +1,90 @@
+package judge
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/moegen/moegen/cmd/moegen/layer"
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu"
+)
+
+// TestClean: the generated kernels have nothing to report, in any schedule that
+// is tried, and their results are right.
+func TestClean(t *testing.T) {
+	seeds := uint64(50)
+	if testing.Short() {
+		seeds = 5
+	}
+	for _, ranks := range []int{2, 3, 4} {
+		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
+			t.Run(fmt.Sprintf("%s-%d", tr, ranks), func(t *testing.T) {
+				j := job{text: shape(ranks, 5, 2, ""), transport: tr, tokens: counts(ranks, 5, 3), layers: 2}
+				for seed := range uint64(2) {
+					j.config = emu.Config{Mode: emu.Check, Seed: seed}
+					clean(t, j)
+				}
+				for seed := range seeds {
+					j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed%3)}}
+					j.partials = layer.Partials(seed % 3)
+					clean(t, j)
+				}
+			})
+		}
+	}
+}
+
+func clean(t *testing.T, j job) {
+	t.Helper()
+	reports, err := j.run(t)
+	if err != nil || len(reports) > 0 {
+		t.Fatalf("mode %d, seed %d: %v\n%v", j.config.Mode, j.config.Seed, err, reports)
+	}
+}
+
+// TestCleanShapes: other shapes, types and transports, in a few schedules.
+func TestCleanShapes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		job
+	}{
+		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.NVLS, tokens: [][]int{{200, 3}, {0, 150}}}},
+		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.P2P, tokens: [][]int{{200, 3}, {0, 150}}}},
+		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.NVLS, tokens: counts(3, 4, 3)}},
+		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.P2P, tokens: counts(3, 4, 3)}},
+		{"collectives", job{text: shape(2, 5, 2, ""), transport: moert.NCCL, tokens: counts(2, 5, 3)}},
+		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.P2P, tokens: counts(12, 2, 2)}},
+		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.NVLS, tokens: counts(12, 2, 2)}},
+	} {
+		t.Run(fmt.Sprintf("%s-%s", c.name, c.transport), func(t *testing.T) {
+			c.layers = 2
+			c.config = emu.Config{Mode: emu.Check}
+			clean(t, c.job)
+			for seed := range uint64(2) {
+				c.config = emu.Config{Mode: emu.Explore, Seed: seed}
+				clean(t, c.job)
+			}
+		})
+	}
+}
+
+// TestSpeed reports how fast judging is; it fails only where something is far
+// out of line.
+func TestSpeed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures")
+	}
+	j := job{text: shape(2, 4, 2, ""), transport: moert.NVLS, tokens: [][]int{{3, 0}, {4, 1}, {0, 4}}, layers: 1}
+	const n = 50
+	start := time.Now()
+	for seed := range uint64(n) {
+		j.config = emu.Config{Mode: emu.Explore, Seed: seed}
+		clean(t, j)
+	}
+	each := time.Since(start) / n
+	t.Logf("a schedule of 2 ranks, 3 steps and 3 replays: %v", each)
+	if each > time.Second {
+		t.Errorf("a schedule takes %v", each)
+	}
+}
