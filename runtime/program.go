@@ -91,7 +91,7 @@ type Layout struct {
 	// Offsets in symmetric memory. Signals, all that holds an epoch, reaches to
 	// Routing.
 	Signals, Routing, Probs, Hidden, Partial uint64
-	Bytes                           uint64 // size of the symmetric memory
+	Bytes                                    uint64 // size of the symmetric memory
 
 	Control uint64 // size of the private state
 	Step    uint64 // offset of the step's counts in it

@@ -12,14 +12,23 @@ extern "C" __global__ void collatz(const uint32_t* in, uint32_t* out, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   uint32_t x = in[i], s = 0;
-  while (x != 1) { x = x & 1 ? 3 * x + 1 : x / 2; s++; }
+  while (x != 1) {
+    x = x & 1 ? 3 * x + 1 : x / 2;
+    s++;
+  }
   out[i] = s;
 }
 
 // Lane 0 waits for lane 1 of its own warp: needs independent thread scheduling.
 extern "C" __global__ void lanespin(volatile int* flag, int* out) {
-  if (threadIdx.x == 0) { while (flag[0] == 0) {} out[0] = 7; }
-  else if (threadIdx.x == 1) { flag[0] = 1; out[1] = 8; }
+  if (threadIdx.x == 0) {
+    while (flag[0] == 0) {
+    }
+    out[0] = 7;
+  } else if (threadIdx.x == 1) {
+    flag[0] = 1;
+    out[1] = 8;
+  }
 }
 
 // Both wait in a loop below the producer's code, whatever its order.
@@ -40,8 +49,14 @@ extern "C" __global__ void lanelock(int* lock, int* sum) {
 extern "C" __global__ void chain(int* flags, int* out) {
   __shared__ int got;
   if (threadIdx.x == 0) {
-    if (blockIdx.x > 0) { int v; do { asm volatile("ld.acquire.gpu.s32 %0, [%1];" : "=r"(v) : "l"(flags + blockIdx.x - 1) : "memory"); } while (v == 0); got = v; }
-    else got = 0;
+    if (blockIdx.x > 0) {
+      int v;
+      do {
+        asm volatile("ld.acquire.gpu.s32 %0, [%1];" : "=r"(v) : "l"(flags + blockIdx.x - 1) : "memory");
+      } while (v == 0);
+      got = v;
+    } else
+      got = 0;
   }
   __syncthreads();
   if (threadIdx.x == 31) {
@@ -54,8 +69,10 @@ extern "C" __global__ void chain(int* flags, int* out) {
 extern "C" __global__ void gridbar(unsigned* ctr, unsigned* out) {
   __syncthreads();
   if (threadIdx.x == 0) {
-    __threadfence(); atomicAdd(ctr, 1);
-    while (*(volatile unsigned*)ctr < gridDim.x) {}
+    __threadfence();
+    atomicAdd(ctr, 1);
+    while (*(volatile unsigned*)ctr < gridDim.x) {
+    }
     out[blockIdx.x] = *(volatile unsigned*)ctr;
   }
 }
@@ -64,9 +81,15 @@ extern "C" __global__ void pingpong(int* mine, int* peer, int me, int rounds) {
   for (int i = 1; i <= rounds; i++) {
     if (me == 0) {
       asm volatile("st.release.sys.s32 [%0], %1;" ::"l"(peer), "r"(i) : "memory");
-      int v; do { asm volatile("ld.acquire.sys.s32 %0, [%1];" : "=r"(v) : "l"(mine) : "memory"); } while (v != i);
+      int v;
+      do {
+        asm volatile("ld.acquire.sys.s32 %0, [%1];" : "=r"(v) : "l"(mine) : "memory");
+      } while (v != i);
     } else {
-      int v; do { asm volatile("ld.acquire.sys.s32 %0, [%1];" : "=r"(v) : "l"(mine) : "memory"); } while (v != i);
+      int v;
+      do {
+        asm volatile("ld.acquire.sys.s32 %0, [%1];" : "=r"(v) : "l"(mine) : "memory");
+      } while (v != i);
       asm volatile("st.release.sys.s32 [%0], %1;" ::"l"(peer), "r"(i) : "memory");
     }
   }
@@ -74,14 +97,20 @@ extern "C" __global__ void pingpong(int* mine, int* peer, int me, int rounds) {
 
 // Gives up after tmo nanoseconds of %globaltimer.
 extern "C" __global__ void timeout(volatile int* flag, long long tmo, long long* out) {
-  unsigned long long t0, t; asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t0));
-  do { asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t)); } while (*flag == 0 && (long long)(t - t0) < tmo);
+  unsigned long long t0, t;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t0));
+  do {
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+  } while (*flag == 0 && (long long)(t - t0) < tmo);
   out[0] = *flag ? -1 : (long long)(t - t0);
 }
 
 extern "C" __global__ void first(int* flag, int* out) {
   asm volatile("griddepcontrol.launch_dependents;");
-  int v; do { v = *(volatile int*)flag; } while (v == 0);
+  int v;
+  do {
+    v = *(volatile int*)flag;
+  } while (v == 0);
   out[0] = 5;
 }
 // Starts while first still runs, and releases it; then waits for its end.
@@ -94,8 +123,17 @@ extern "C" __global__ void second(int* flag, int* out) {
 extern "C" __global__ void oob(int* p, long long i) { p[i] = 1; }
 extern "C" __global__ void misalign(char* p) { *(int*)(p + 2) = 1; }
 extern "C" __global__ void trapper() { __trap(); }
-extern "C" __global__ void spinner(volatile int* p) { while (*p == 0) {} }
-extern "C" __global__ void halfbar(int* out) { if (threadIdx.x < 32) { while (*(volatile int*)out == 0) {} } __syncthreads(); }
+extern "C" __global__ void spinner(volatile int* p) {
+  while (*p == 0) {
+  }
+}
+extern "C" __global__ void halfbar(int* out) {
+  if (threadIdx.x < 32) {
+    while (*(volatile int*)out == 0) {
+    }
+  }
+  __syncthreads();
+}
 
 __device__ int counter = 41;
 __constant__ int table[4] = {1, 2, 3, 4};
@@ -120,7 +158,10 @@ extern "C" __global__ void reduce(const float* in, float* out, int n) {
   float s = 0;
   for (int i = threadIdx.x; i < n; i += blockDim.x) s += in[i];
   sh[threadIdx.x] = s;
-  for (int d = blockDim.x / 2; d >= 32; d >>= 1) { __syncthreads(); if (threadIdx.x < d) sh[threadIdx.x] += sh[threadIdx.x + d]; }
+  for (int d = blockDim.x / 2; d >= 32; d >>= 1) {
+    __syncthreads();
+    if (threadIdx.x < d) sh[threadIdx.x] += sh[threadIdx.x + d];
+  }
   __syncthreads();
   if (threadIdx.x < 32) {
     float v = sh[threadIdx.x];
@@ -133,7 +174,11 @@ extern "C" __global__ void reduce(const float* in, float* out, int n) {
 extern "C" __global__ void alu(uint32_t* out, int n) {
   uint32_t x = threadIdx.x, y = blockIdx.x + 1, z = 3;
 #pragma unroll 1
-  for (int i = 0; i < n; i++) { x = x * y + z; z = (z ^ x) + (y << 3); y = y + (x >> 5); }
+  for (int i = 0; i < n; i++) {
+    x = x * y + z;
+    z = (z ^ x) + (y << 3);
+    y = y + (x >> 5);
+  }
   out[blockIdx.x * blockDim.x + threadIdx.x] = x + y + z;
 }
 extern "C" __global__ void copy16(const uint4* in, uint4* out, int n) {

@@ -237,11 +237,10 @@ __device__ void bulk(const uint4* in, uint4* out) {
   if (kWait) {
     uint32_t done = 0;
     while (!done) {
-      asm volatile(
-          "{.reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n selp.b32 %0, 1, 0, p;}"
-          : "=r"(done)
-          : "r"(b)
-          : "memory");
+      asm volatile("{.reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n selp.b32 %0, 1, 0, p;}"
+                   : "=r"(done)
+                   : "r"(b)
+                   : "memory");
     }
   }
   out[threadIdx.x] = s[63 - threadIdx.x];
