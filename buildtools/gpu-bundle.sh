@@ -22,7 +22,8 @@ touch "$out/.moegen-bundle" # what may be removed, also when this run fails
 # Without symbols: what is carried to rented machines is limited.
 CGO_ENABLED=1 go build -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/moegen" ./cmd/moegen
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/gpu.test" ./tests/gpu
-for binary in "$out/moegen" "$out/gpu.test"; do
+CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/cuda.test" ./runtime/cuda
+for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test"; do
 	if grep -q cuMulticastCreate "$binary"; then
 		echo "gpu-bundle: $binary contains cuMulticastCreate" >&2
 		exit 1
@@ -74,7 +75,9 @@ step() {
 }
 tests() { step "$1" "$2" ./gpu.test -test.v -test.timeout "$(($2 - 5))s" -test.run "^($3)\$"; }
 step doctor 25 ./moegen doctor
+step driver 40 ./cuda.test -test.v -test.run Real -test.bench Real
 tests probes 60 TestProbes
+tests nccl 40 TestNCCLAlone
 tests bytes 60 TestSamePTXSameBytes
 tests latency 100 TestLatency
 tests steps 110 TestSteps
