@@ -75,7 +75,8 @@ step() {
 }
 tests() { step "$1" "$2" ./gpu.test -test.v -test.timeout "$(($2 - 5))s" -test.run "^($3)\$"; }
 step doctor 25 ./moegen doctor
-step driver 40 ./cuda.test -test.v -test.run Real -test.bench Real
+step driver 40 ./cuda.test -test.v -test.run Real
+step launch 30 ./cuda.test -test.run '^$' -test.bench Real
 tests probes 60 TestProbes
 tests nccl 40 TestNCCLAlone
 tests bytes 60 TestSamePTXSameBytes
