@@ -1,0 +1,170 @@
+package mutation
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/runtime/emu/ptx"
+)
+
+// roles says what each line of a program's PTX that accesses memory is for:
+// the name of an area, "input" for what is none of them. It is observed in a
+// run, so a line without a role was not executed.
+type roles map[int]map[string]bool
+
+func (r roles) is(line int, names ...string) bool {
+	for _, n := range names {
+		if r[line][n] {
+			return true
+		}
+	}
+	return false
+}
+
+// The areas of symmetric memory, of the private state, and the rest.
+const (
+	failureRole = "failure"
+	countRole   = "count"
+	flagRole    = "flag"
+	gatherRole  = "gather" // routing, probabilities and hidden states
+	partialRole = "partial"
+	epochRole   = "epoch"
+	stepRole    = "step"
+	controlRole = "control"
+	statusRole  = "status"
+	sharedRole  = "shared"
+	inputRole   = "input"
+)
+
+// watcher collects where each line's accesses went.
+type watcher struct {
+	mu   sync.Mutex
+	at   map[int]map[place]bool
+	symm map[int]place // by device: the start of its symmetric memory
+	// Set when they are known, before the first launch.
+	base, end []uint64 // of each device's own symmetric memory, as it sees it
+}
+
+// place is a byte of physical memory. Devices tell their private addresses
+// apart: the allocations of all devices have different ids.
+type place struct {
+	alloc, offset uint64
+	addr          uint64
+	space         ptx.Space
+}
+
+func (w *watcher) Launch(*emu.GridEvent)     {}
+func (w *watcher) End(*emu.GridEvent)        {}
+func (w *watcher) Fence(*emu.FenceEvent)     {}
+func (w *watcher) Barrier(*emu.BarrierEvent) {}
+func (w *watcher) Switch(*emu.Event)         {}
+
+func (w *watcher) Access(e *emu.Access) {
+	if len(e.Kernel) >= 14 && e.Kernel[:14] == "moegen_experts" {
+		return // another module, with lines of its own
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.at[e.Line] == nil {
+		w.at[e.Line] = map[place]bool{}
+	}
+	for i := range 32 {
+		if e.Mask>>i&1 == 0 {
+			continue
+		}
+		w.at[e.Line][place{e.Alloc[i], e.Offset[i], e.Addr[i], e.Space}] = true
+		if a := e.Addr[i]; !e.Multicast && e.Space == ptx.Global && a >= w.base[e.Device] && a < w.end[e.Device] {
+			w.symm[e.Device] = place{alloc: e.Alloc[i], offset: e.Offset[i] - (a - w.base[e.Device])}
+		}
+	}
+}
+
+// observe runs the trial and returns what its lines are for.
+func (x *trial) observe(t *testing.T) roles {
+	t.Helper()
+	out, areas := roles{}, x.areas()
+	for _, run := range append(budgets()[0].scenarios, budgets()[1].scenarios...) {
+		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}}
+		var control, status []uint64
+		v, r := run.run(x, emu.Config{Mode: emu.Check, Observer: w}, func(r *rig) {
+			for _, k := range r.ranks {
+				base := uint64(k.d.Gathered().Hidden.Ptr) - x.prog.Layout.Hidden
+				w.base, w.end = append(w.base, base), append(w.end, base+x.prog.Layout.Bytes)
+				control = append(control, uint64(k.d.Step().Total)-x.prog.Layout.Step)
+				word := make([]byte, 8) // Control.status
+				if err := k.d.Device().Read(word, k.d.Step().Total-driver.DevicePtr(x.prog.Layout.Step)+8); err != nil {
+					t.Fatal(err)
+				}
+				status = append(status, binary.LittleEndian.Uint64(word))
+			}
+		})
+		if v.kind != "" {
+			t.Fatalf("%s: %s", v.kind, v.text)
+		}
+		r.close()
+		for line, places := range w.at {
+			if out[line] == nil {
+				out[line] = map[string]bool{}
+			}
+			for p := range places {
+				out[line][areas.name(p, w.symm, control, status)] = true
+			}
+		}
+	}
+	return out
+}
+
+// area is a named stretch of memory, to where the next one starts.
+type area struct {
+	start uint64
+	name  string
+}
+
+type areas struct{ symm, control []area }
+
+func (x *trial) areas() areas {
+	l := gen.LaunchOf(x.spec).Layout
+	return areas{
+		symm: []area{{l.Failure, failureRole}, {l.CountSlots, countRole}, {l.DispatchFlags, flagRole}, {l.CombineFlags, flagRole},
+			{l.Routing, gatherRole}, {l.Partial, partialRole}, {l.Bytes, inputRole}},
+		control: []area{{0, controlRole}, {16, epochRole}, {20, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
+	}
+}
+
+func find(list []area, offset uint64) string {
+	name := inputRole
+	for _, a := range list {
+		if offset >= a.start {
+			name = a.name
+		}
+	}
+	return name
+}
+
+func (a areas) name(p place, symm map[int]place, control, status []uint64) string {
+	if p.space == ptx.Shared {
+		return sharedRole
+	}
+	for _, s := range symm {
+		if p.alloc == s.alloc && p.offset >= s.offset {
+			if name := find(a.symm, p.offset-s.offset); name != inputRole {
+				return name
+			}
+		}
+	}
+	end := a.control[len(a.control)-1].start
+	for _, c := range control {
+		if p.addr >= c && p.addr < c+end {
+			return find(a.control, p.addr-c)
+		}
+	}
+	if slices.Contains(status, p.addr) {
+		return statusRole
+	}
+	return inputRole
+}

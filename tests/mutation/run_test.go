@@ -1,0 +1,202 @@
+package mutation
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu"
+)
+
+var (
+	onlyOp  = flag.String("op", "", "run only mutants whose description contains this")
+	full    = flag.Bool("full", false, "spend the whole budget on mutants that are known to survive, too")
+	verbose = flag.Bool("verdicts", false, "log every mutant's verdict")
+)
+
+// job is a mutant to run, and then its result.
+type job struct {
+	*mutant
+	target  *target
+	verdict verdict
+	where   string // the mode and scenario that killed it
+	took    time.Duration
+	listed  bool   // as a survivor
+	missing string // what the judge should have said and did not
+}
+
+// budget is what a mutant is run under, one after another until it is dead.
+// Check explores nothing, but most of what it finds it finds under any
+// schedule; a starved warp is what PCT is good at.
+type budget struct {
+	name   string
+	config emu.Config
+	runs   int // with seeds from the config's on
+	// kernel, if set, is the only one whose mutants get this.
+	kernel string
+	// failure says that only mutants of accesses to the failure word, and to
+	// the host's copy, get this.
+	failure   bool
+	scenarios []scenario
+}
+
+func budgets() []budget {
+	return []budget{
+		{"check", emu.Config{Mode: emu.Check, Seed: 1}, 1, "", false, []scenario{
+			allSteps, absent(moert.PhaseCounts), absent(moert.PhaseDispatch), absent(moert.PhaseCombine), tooMany}},
+		{"check", emu.Config{Mode: emu.Check, Seed: 1}, 1, "moegen_counts", false, []scenario{grids, countsOnly}},
+		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, "", false, []scenario{allSteps}},
+		{"explore, PCT", emu.Config{Mode: emu.Explore, Seed: 3, Judge: emu.Judge{Schedule: emu.PCT}}, 1, "", false, []scenario{allSteps}},
+		{"explore, PCT", emu.Config{Mode: emu.Explore, Seed: 1, Judge: emu.Judge{Schedule: emu.PCT, PCTLength: 600}}, 40, "moegen_counts", false, []scenario{countsOnly}},
+		// That two ranks give up at once takes luck.
+		{"explore", emu.Config{Mode: emu.Explore, Seed: 1}, 16, "", true, []scenario{
+			absent(moert.PhaseCounts), absent(moert.PhaseDispatch), absent(moert.PhaseCombine)}},
+	}
+}
+
+// run runs the mutant until it is killed.
+func (j *job) run() {
+	start := time.Now()
+	defer func() { j.took = time.Since(start) }()
+	x := j.target.trial.with(j.target.source.apply(j.edits))
+	for n, b := range budgets() {
+		if b.kernel != "" && b.kernel != j.kernel {
+			continue
+		}
+		if b.failure && !j.target.roles.is(j.line, failureRole, statusRole) {
+			continue
+		}
+		if j.listed && b.config.Mode == emu.Explore && !*full {
+			break // saves half of the time
+		}
+		for i, s := range b.scenarios {
+			j.verdict = x.under(b, s, func(r *rig) {
+				if j.want != nil && n == 0 && i == 0 {
+					j.missing = j.want.missing(r.drv.Reports(), j.kernel)
+				}
+			})
+			if j.verdict.kind != "" {
+				j.where = b.name + ": " + s.name
+				return
+			}
+		}
+	}
+}
+
+// under runs a scenario as often as the budget says, until something is wrong.
+func (x *trial) under(b budget, s scenario, done func(r *rig)) verdict {
+	c := b.config
+	for range b.runs {
+		v, r := s.run(x, c, nil)
+		if r != nil {
+			done(r)
+			r.close()
+		}
+		if v.kind != "" {
+			return v
+		}
+		c.Seed++
+	}
+	return verdict{}
+}
+
+// work runs all jobs, two at a time.
+func work(jobs []*job) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(2, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
+				jobs[i].run()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestMutants: every mutant is killed, or its survival has been explained.
+func TestMutants(t *testing.T) {
+	var jobs []*job
+	listed := survivors(t)
+	for _, tg := range targets(t) {
+		for _, m := range tg.mutants(t) {
+			if strings.Contains(tg.name()+" "+m.String(), *onlyOp) {
+				j := &job{mutant: m, target: tg}
+				j.listed = !*update && listed[j.entry()]
+				jobs = append(jobs, j)
+			}
+		}
+	}
+	if testing.Short() {
+		jobs = sample(jobs, 40)
+	}
+	start := time.Now()
+	work(jobs)
+	t.Logf("%d mutants in %v\n%s", len(jobs), time.Since(start).Round(time.Millisecond), table(jobs))
+	asserted := 0
+	for _, j := range jobs {
+		if j.want != nil {
+			asserted++
+		}
+		if *verbose {
+			t.Logf("%s %v: %s by %s: %v: %v", j.target.name(), j.mutant, j.verdict.kind, j.where, j.took.Round(time.Millisecond), j.verdict.text)
+		}
+		if j.verdict.kind == byLoad {
+			t.Errorf("%s %v: not PTX: %s", j.target.name(), j.mutant, j.verdict.text)
+		}
+		if j.missing != "" {
+			t.Errorf("%s %v: killed by %s (%s), but %s", j.target.name(), j.mutant, j.where, j.verdict.text, j.missing)
+		}
+	}
+	if *onlyOp == "" || *update {
+		checkSurvivors(t, listed, jobs, !testing.Short())
+	}
+	t.Logf("the judge's words were checked for %d mutants", asserted)
+}
+
+// sample takes every so manieth job.
+func sample(jobs []*job, n int) []*job {
+	var out []*job
+	for i := range min(n, len(jobs)) {
+		out = append(out, jobs[i*len(jobs)/min(n, len(jobs))])
+	}
+	return out
+}
+
+// table says how the mutants of each operator died.
+func table(jobs []*job) string {
+	columns := []string{byRace, byData, byStall, byFault, byLoad, ""}
+	rows := map[string]map[string]int{}
+	for _, j := range jobs {
+		for _, row := range []string{j.op, "~ all"} {
+			if rows[row] == nil {
+				rows[row] = map[string]int{}
+			}
+			rows[row][j.verdict.kind]++
+			rows[row]["all"]++
+		}
+	}
+	names := make([]string, 0, len(rows))
+	for n := range rows {
+		names = append(names, n)
+	}
+	slices.SortFunc(names, cmp.Compare[string])
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-38s %8s %6s %6s %6s %6s %6s %9s\n", "operator", "mutants", "race", "data", "stall", "fault", "load", "survivors")
+	for _, n := range names {
+		fmt.Fprintf(&b, "%-38s %8d", n, rows[n]["all"])
+		for i, c := range columns {
+			fmt.Fprintf(&b, " %*d", []int{6, 6, 6, 6, 6, 9}[i], rows[n][c])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
