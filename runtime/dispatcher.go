@@ -239,21 +239,30 @@ func (d *Dispatcher) NewTensor(rows, rowBytes int) (Tensor, error) {
 // is none. It does not wait; after a synchronised step it is conclusive.
 // Having returned a *StepError it forgets it.
 func (d *Dispatcher) Err() error {
-	if d.failed != nil {
-		return d.failed
-	}
-	word := (*uint64)(unsafe.Pointer(unsafe.SliceData(d.status.Bytes())))
-	w := atomic.LoadUint64(word)
-	if w == 0 {
-		return nil
-	}
-	err := decodeFailure(w)
+	word, err := d.reported()
 	if errors.Is(err, ErrTokens) {
-		atomic.CompareAndSwapUint64(word, w, 0)
-		return err
+		atomic.CompareAndSwapUint64(d.statusWord(), word, 0)
 	}
-	d.failed = err
 	return err
+}
+
+func (d *Dispatcher) statusWord() *uint64 {
+	return (*uint64)(unsafe.Pointer(unsafe.SliceData(d.status.Bytes())))
+}
+
+// reported decodes what the kernels have written down. A failure of the group
+// is remembered.
+func (d *Dispatcher) reported() (word uint64, err error) {
+	if d.failed != nil {
+		return 0, d.failed
+	}
+	if word = atomic.LoadUint64(d.statusWord()); word == 0 {
+		return 0, nil
+	}
+	if err = decodeFailure(word); !errors.Is(err, ErrTokens) {
+		d.failed = err
+	}
+	return word, err
 }
 
 // Synchronize waits for the stream and returns what went wrong in the steps on

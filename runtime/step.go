@@ -172,8 +172,10 @@ func (d *Dispatcher) ready(call string, s driver.Stream, allowed ...state) error
 	if d.state == stateClosed {
 		return fmt.Errorf("%s: %w", call, ErrClosed)
 	}
-	if err := d.Err(); err != nil {
-		return fmt.Errorf("%s: %w", call, err)
+	// Not for a *StepError: a host that sees it early must launch the rest of the
+	// step like those that have launched it already.
+	if d.reported(); d.failed != nil {
+		return fmt.Errorf("%s: %w", call, d.failed)
 	}
 	if s == nil {
 		return fmt.Errorf("%s: %w: the stream is nil", call, ErrDevice)

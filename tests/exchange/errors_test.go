@@ -154,6 +154,39 @@ func TestTooManyTokens(t *testing.T) {
 	}
 }
 
+// TestTooManyTokensSeenEarly: a host that notices in the middle of the step
+// still launches the rest of it, as its peers have.
+func TestTooManyTokensSeenEarly(t *testing.T) {
+	r := newRig(t, machine(t, emu.Config{Devices: 2}), program(t, small))
+	count := r.in[1].probs.Ptr
+	if err := r.drv.Devices()[1].Write(count, []byte{99, 0, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.step(0, moert.HostTokens(2)); err != nil { // the whole step
+		t.Fatal(err)
+	}
+	d, s, in := r.d[1], r.streams[1], r.in[1]
+	if err := d.BeginStep(s, moert.DeviceTokens(count)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Synchronize(); err != nil { // the report is there now
+		t.Fatal(err)
+	}
+	if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
+		t.Errorf("Dispatch: %v", err)
+	}
+	if _, err := d.Combine(s, d.PartialBuffer()); err != nil {
+		t.Errorf("Combine: %v", err)
+	}
+	for rank, d := range r.d {
+		var se *moert.StepError
+		if err := d.Synchronize(r.streams[rank]); !errors.As(err, &se) || se.Peer != 1 {
+			t.Errorf("rank %d: %v, want a StepError about rank 1", rank, err)
+		}
+	}
+	r.good(t, 5)
+}
+
 // TestMissingRank: a rank that does not come makes the others fail in time,
 // with its number, and everything after that fails at once.
 func TestMissingRank(t *testing.T) {
