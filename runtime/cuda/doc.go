@@ -22,8 +22,8 @@ import "github.com/moegen/moegen/runtime/driver"
 const LibraryEnv = "MOEGEN_LIBCUDA"
 
 type config struct {
-	library string
-	lazy    bool
+	file string
+	lazy bool
 }
 
 // Option changes what Open does.
@@ -32,7 +32,7 @@ type Option func(*config)
 // WithLibrary makes Open load the driver library from path, and nowhere else.
 // It goes before [LibraryEnv].
 func WithLibrary(path string) Option {
-	return func(c *config) { c.library = path }
+	return func(c *config) { c.file = path }
 }
 
 // WithLazyContexts makes Open leave the primary contexts, which take hundreds

@@ -44,11 +44,11 @@ type library struct {
 func openLibrary(c config) (*library, error) {
 	candidates := libraryCandidates
 	advice := "install the NVIDIA driver (in a container, start it with the NVIDIA runtime, for example docker run --gpus all), or name the library in " + LibraryEnv
-	if c.library == "" {
-		c.library = os.Getenv(LibraryEnv)
+	if c.file == "" {
+		c.file = os.Getenv(LibraryEnv)
 	}
-	if c.library != "" {
-		candidates = []string{c.library}
+	if c.file != "" {
+		candidates = []string{c.file}
 		advice = "check the path given with WithLibrary or " + LibraryEnv
 	}
 	var tried []string
