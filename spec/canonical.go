@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -36,20 +37,38 @@ func (s *Spec) Canonical() []byte {
 	p("ep_size: %d", s.EPSize)
 	p("dtype: %s", s.DType)
 	p("max_tokens: %d", s.MaxTokens)
+	p("max_prefill_tokens: %d", s.MaxPrefillTokens)
 	p("routing_dtype: %s", s.RoutingDType)
 	p("probs_dtype: %s", s.ProbsDType)
+	p("layout: %s", s.Layout)
+	p("routing_fill: %s", s.RoutingFill)
 	p("dispatch:")
 	p("  quantize: %s", s.Dispatch.Quantize)
+	if s.Dispatch.Input != "" {
+		p("  input: %s", s.Dispatch.Input)
+		p("  scale_dtype: %s", s.Dispatch.ScaleDType)
+		p("  scale_block: %d", s.Dispatch.ScaleBlock)
+	}
 	p("combine:")
 	p("  wire: %s", s.Combine.Wire)
 	p("  order: %s", s.Combine.Order)
 	p("  epilogue: %s", flow(s.Combine.Epilogue))
+	if s.Combine.Has(Scale) {
+		p("  scale: %s", number(s.Combine.Scale))
+	}
+	if s.Combine.Has(RMSNorm) {
+		p("  rmsnorm: {weight: %s, eps: %s}", s.Combine.RMSNorm.Weight, number(s.Combine.RMSNorm.Eps))
+	}
+	p("  output: %s", s.Combine.Output)
 	p("arch: %s", flow(s.Arch))
 	p("transports: %s", flow(s.Transports))
 	p("sm_limit: %d", s.SMLimit)
 	p("timeout: %s", s.Timeout)
 	return b.Bytes()
 }
+
+// number writes a float so that YAML reads the same one.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 func flow[T ~string](l []T) string {
 	return "[" + strings.Join(texts(l), ", ") + "]"

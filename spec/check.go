@@ -16,7 +16,13 @@ var (
 	probsDTypes   = []DType{FP32, BF16}
 	quantizes     = []Quantize{QuantizeNone, QuantizeFP8}
 	orders        = []Order{OrderAny, OrderRank}
-	epilogues     = []Epilogue{AddShared, Residual, RMSNorm}
+	layouts       = []Layout{Compact, Padded}
+	routingFills  = []RoutingFill{FillNone, FillMinusOne}
+	inputs        = []DType{FP8, FP4}
+	scaleDTypes   = []DType{FP32, FP8, UE8M0}
+	scaleBlocks   = []int{16, 32, 64, 128}
+	outputs       = []DType{BF16, FP16, FP32, FP8Block128}
+	epilogues     = []Epilogue{AddShared, Scale, Residual, RMSNorm} // in the order in which they apply
 	archs         = []string{"sm_90a", "sm_100a"}
 	transports    = []Transport{NVLS, P2P, NCCL}
 
@@ -27,18 +33,29 @@ var (
 		"ep_size":     {1, 72},
 		"max_tokens":  {1, 65536},
 		"sm_limit":    {1, 132},
-		"hidden_dim":  {4, maxRow / 2}, // over all dtypes; checkHidden says more
+
+		"max_prefill_tokens":   {0, 1 << 20},
+		"dispatch.scale_block": {16, 128}, // checkInput says more
+
+		"hidden_dim": {4, maxRow / 2}, // over all dtypes; checkHidden says more
 	}
 
 	// allowedText is what messages about values that are not even text say.
 	allowedText = map[string]string{
 		"dtype": list(dtypes), "routing_dtype": list(routingDTypes), "probs_dtype": list(probsDTypes),
+		"layout": list(layouts), "routing_fill": list(routingFills), "dispatch.input": list(inputs),
+		"dispatch.scale_dtype": list(scaleDTypes), "combine.output": list(outputs), "combine.rmsnorm.weight": list(dtypes),
 		"dispatch.quantize": list(quantizes), "combine.wire": list(dtypes), "combine.order": list(orders),
 		"combine.epilogue": list(epilogues), "arch": list(archs), "transports": list(transports),
 	}
 )
 
+// floatRange is what numbers that need not be whole may be.
+var floatRange = map[string]string{"combine.scale": "-1e6..1e6, not 0", "combine.rmsnorm.eps": "0..1"}
+
 const (
+	scaleBlock = 128 // elements that share a scale where moegen quantises
+
 	rowAlign     = 16      // bytes: what one thread moves at a time
 	maxRow       = 1 << 20 // bytes
 	maxGather    = 16 << 30
@@ -71,10 +88,14 @@ func check(s *Spec, r *report) {
 	checkRange(r, "max_tokens", s.MaxTokens)
 	checkEnum(r, "routing_dtype", s.RoutingDType, routingDTypes)
 	checkEnum(r, "probs_dtype", s.ProbsDType, probsDTypes)
+	checkPrefill(s, r)
+	checkEnum(r, "layout", s.Layout, layouts)
+	checkEnum(r, "routing_fill", s.RoutingFill, routingFills)
 	checkEnum(r, "dispatch.quantize", s.Dispatch.Quantize, quantizes)
+	checkInput(s, r)
 	checkWire(s, r)
 	checkEnum(r, "combine.order", s.Combine.Order, orders)
-	checkList(r, "combine.epilogue", s.Combine.Epilogue, epilogues)
+	checkEpilogue(s, r)
 	checkList(r, "arch", s.Arch, archs)
 	checkList(r, "transports", s.Transports, transports)
 	checkNotEmpty(r, "arch", len(s.Arch), list(archs))

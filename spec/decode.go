@@ -52,15 +52,27 @@ func fields(s *Spec) []field {
 		{name: "ep_size", required: true, set: setInt(&s.EPSize)},
 		{name: "dtype", required: true, set: setText(&s.DType)},
 		{name: "max_tokens", set: setInt(&s.MaxTokens)},
+		{name: "max_prefill_tokens", set: setInt(&s.MaxPrefillTokens)},
 		{name: "routing_dtype", set: setText(&s.RoutingDType)},
 		{name: "probs_dtype", set: setText(&s.ProbsDType)},
+		{name: "layout", set: setText(&s.Layout)},
+		{name: "routing_fill", set: setWord(&s.RoutingFill)},
 		{name: "dispatch", set: setMap([]field{
 			{name: "quantize", set: setText(&s.Dispatch.Quantize)},
+			{name: "input", set: setText(&s.Dispatch.Input)},
+			{name: "scale_dtype", set: setText(&s.Dispatch.ScaleDType)},
+			{name: "scale_block", set: setInt(&s.Dispatch.ScaleBlock)},
 		})},
 		{name: "combine", set: setMap([]field{
 			{name: "wire", set: setText(&s.Combine.Wire)},
 			{name: "order", set: setText(&s.Combine.Order)},
 			{name: "epilogue", set: setList(&s.Combine.Epilogue)},
+			{name: "scale", set: setFloat(&s.Combine.Scale)},
+			{name: "rmsnorm", set: setMap([]field{
+				{name: "weight", set: setText(&s.Combine.RMSNorm.Weight)},
+				{name: "eps", set: setFloat(&s.Combine.RMSNorm.Eps)},
+			})},
+			{name: "output", set: setText(&s.Combine.Output)},
 		})},
 		{name: "arch", set: setList(&s.Arch)},
 		{name: "transports", set: setList(&s.Transports)},
@@ -221,6 +233,30 @@ func setText[T ~string](dst *T) func(*report, string, *node) {
 		if path == "model" && n.kind == kindText && !n.quoted && oldBool.MatchString(n.text) {
 			r.fault(path, Error{Msg: "other YAML readers take this for a boolean; put it in quotes", Value: show(n.text)})
 		}
+	}
+}
+
+// setWord is setText for a field whose words may look like whole numbers.
+func setWord[T ~string](dst *T) func(*report, string, *node) {
+	return func(r *report, path string, n *node) {
+		if n.kind == kindInt && plainInt.MatchString(n.text) {
+			n = &node{kind: kindText, pos: n.pos, text: n.text, quoted: n.quoted}
+		}
+		setText(dst)(r, path, n)
+	}
+}
+
+func setFloat(dst *float64) func(*report, string, *node) {
+	return func(r *report, path string, n *node) {
+		if !wants(r, path, n, "a number, as in 2.5 or 1e-6", floatRange[path], kindFloat, kindInt) {
+			return
+		}
+		v, err := strconv.ParseFloat(n.text, 64)
+		if err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
+			r.fault(path, Error{Msg: "must be a number, as in 2.5 or 1e-6", Value: show(n.text), Allowed: floatRange[path]})
+			return
+		}
+		*dst = v
 	}
 }
 

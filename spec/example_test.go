@@ -74,14 +74,18 @@ func ExampleSpec_Canonical() {
 	// ep_size: 4
 	// dtype: bf16
 	// max_tokens: 512
+	// max_prefill_tokens: 0
 	// routing_dtype: int32
 	// probs_dtype: fp32
+	// layout: compact
+	// routing_fill: none
 	// dispatch:
 	//   quantize: none
 	// combine:
 	//   wire: bf16
 	//   order: any
 	//   epilogue: []
+	//   output: bf16
 	// arch: [sm_90a, sm_100a]
 	// transports: [nvls, p2p, nccl]
 	// sm_limit: 32

@@ -7,26 +7,21 @@ import "fmt"
 type gap struct {
 	fields []string // the one to blame, then those that it depends on
 	uses   func(*Spec) bool
-	what   func(*Spec) string
+	what   string
 	use    string // what to write instead
 }
 
 var notBuilt = []gap{
-	{[]string{"dispatch.quantize"}, func(s *Spec) bool { return s.Dispatch.Quantize == QuantizeFP8 }, words(string(QuantizeFP8)), "none"},
-	{[]string{"combine.order"}, func(s *Spec) bool { return s.Combine.Order == OrderRank }, words("rank order"), "any"},
-	{[]string{"combine.epilogue"}, func(s *Spec) bool { return len(s.Combine.Epilogue) > 0 }, words("a fused epilogue"), "[]"},
-	// Routing and probs rows move in 4-byte words: half a word at the end of a
-	// row would share its word with the next token's.
-	{[]string{"routing_dtype", "topk"}, func(s *Spec) bool { return s.RoutingRowBytes()%4 != 0 }, oddRow("routing", (*Spec).RoutingRowBytes), "int32, or an even topk"},
-	{[]string{"probs_dtype", "topk"}, func(s *Spec) bool { return s.ProbsRowBytes()%4 != 0 }, oddRow("probs", (*Spec).ProbsRowBytes), "fp32, or an even topk"},
-}
-
-func words(s string) func(*Spec) string { return func(*Spec) string { return s } }
-
-func oddRow(name string, bytes func(*Spec) int) func(*Spec) string {
-	return func(s *Spec) string {
-		return fmt.Sprintf("a %s row of %d bytes (topk %d), not a multiple of 4,", name, bytes(s), s.TopK)
-	}
+	{[]string{"max_prefill_tokens"}, func(s *Spec) bool { return s.MaxPrefillTokens > 0 }, "prefill", "0"},
+	{[]string{"layout"}, func(s *Spec) bool { return s.Layout == Padded }, string(Padded), string(Compact)},
+	{[]string{"routing_fill"}, func(s *Spec) bool { return s.RoutingFill == FillMinusOne }, string(FillMinusOne), string(FillNone)},
+	{[]string{"dispatch.quantize"}, func(s *Spec) bool { return s.Dispatch.Quantize == QuantizeFP8 }, string(QuantizeFP8), "none"},
+	{[]string{"dispatch.input"}, func(s *Spec) bool { return s.Dispatch.Input != "" }, "quantised input", "none"},
+	{[]string{"combine.order"}, func(s *Spec) bool { return s.Combine.Order == OrderRank }, "rank order", "any"},
+	{[]string{"combine.epilogue"}, func(s *Spec) bool { return len(s.Combine.Epilogue) > 0 }, "a fused epilogue", "[]"},
+	{[]string{"combine.output", "dtype"}, func(s *Spec) bool { return s.Combine.Output != s.DType }, "another output type", "dtype"},
+	{[]string{"routing_dtype", "topk"}, func(s *Spec) bool { return s.RoutingRowBytes()%4 != 0 }, "a routing row of an odd number of half words", "int32, or an even topk"},
+	{[]string{"probs_dtype", "topk"}, func(s *Spec) bool { return s.ProbsRowBytes()%4 != 0 }, "a probs row of an odd number of half words", "fp32, or an even topk"},
 }
 
 // checkBuilt reports what s asks for that is not built. A field that is wrong
@@ -36,6 +31,6 @@ func checkBuilt(s *Spec, r *report) {
 		if !r.sound(g.fields...) || !g.uses(s) {
 			continue
 		}
-		r.fault(g.fields[0], Error{Msg: fmt.Sprintf("%s is %v; use %s", g.what(s), ErrNotBuilt, g.use), notBuilt: true})
+		r.fault(g.fields[0], Error{Msg: fmt.Sprintf("%s is %v; use %s", g.what, ErrNotBuilt, g.use), notBuilt: true})
 	}
 }

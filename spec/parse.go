@@ -49,9 +49,7 @@ func Parse(file string, data []byte) (*Spec, error) {
 	r := &report{collector: c, where: map[string]pos{"": top.pos}, bad: map[string]bool{}}
 	s := defaults(file)
 	if decode(top, s, r) {
-		if _, given := r.where["combine.wire"]; !given {
-			s.Combine.Wire = s.DType
-		}
+		followOthers(s, r)
 		check(s, r)
 	}
 	if err := c.err(); err != nil {
@@ -59,6 +57,20 @@ func Parse(file string, data []byte) (*Spec, error) {
 	}
 	s.normalise()
 	return s, nil
+}
+
+// followOthers gives a value to fields whose default depends on others.
+func followOthers(s *Spec, r *report) {
+	given := func(path string) bool { _, ok := r.where[path]; return ok }
+	if !given("combine.wire") {
+		s.Combine.Wire = s.DType
+	}
+	if !given("combine.output") {
+		s.Combine.Output = s.DType
+	}
+	if !given("combine.rmsnorm.eps") && s.Combine.Has(RMSNorm) {
+		s.Combine.RMSNorm.Eps = 1e-6
+	}
 }
 
 // Validate checks a spec that was built or changed in Go, where nothing has a
@@ -82,8 +94,10 @@ func defaults(file string) *Spec {
 		MaxTokens:    512,
 		RoutingDType: Int32,
 		ProbsDType:   FP32,
+		Layout:       Compact,
+		RoutingFill:  FillNone,
 		Dispatch:     Dispatch{Quantize: QuantizeNone},
-		Combine:      Combine{Order: OrderAny}, // Wire follows DType
+		Combine:      Combine{Order: OrderAny}, // Wire and Output follow DType
 		Arch:         append([]string(nil), archs...),
 		Transports:   append([]Transport(nil), transports...),
 		SMLimit:      32,

@@ -45,13 +45,24 @@ type Spec struct {
 	// must fit in 16 GiB. Default 512.
 	MaxTokens int
 
-	// RoutingDType is the type of expert ids: Int16 (not built for
-	// an odd TopK), Int32 (default) or Int64.
+	// MaxPrefillTokens is the most tokens that one rank may bring to a step that
+	// is not captured, whose counts the host knows: more than MaxTokens travel
+	// in several exchanges. 0 (default) for no more than MaxTokens; otherwise
+	// MaxTokens..1048576.
+	MaxPrefillTokens int
+
+	// RoutingDType is the type of expert ids: Int16, Int32 (default) or Int64.
 	RoutingDType DType
 
-	// ProbsDType is the type of routing probabilities: FP32 (default) or
-	// BF16 (not built for an odd TopK).
+	// ProbsDType is the type of routing probabilities: FP32 (default) or BF16.
 	ProbsDType DType
+
+	// Layout is where the ranks' rows lie in the gathered tensors.
+	Layout Layout
+
+	// RoutingFill is what Dispatch writes to gathered routing rows that hold no
+	// token, up to the last row that the step's capacity allows.
+	RoutingFill RoutingFill
 
 	// Dispatch is how tokens travel to the experts.
 	Dispatch Dispatch
@@ -77,8 +88,20 @@ type Spec struct {
 
 // Dispatch is how tokens travel to the experts.
 type Dispatch struct {
-	// Quantize is what is done to hidden states before they are sent.
+	// Quantize is what the dispatch kernel does to hidden states before it sends
+	// them. QuantizeFP8 needs a HiddenDim that is a multiple of 128.
 	Quantize Quantize
+
+	// Input is the element type of the hidden states that a rank brings where
+	// they are quantised already: FP8 or FP4. "" (default) is the spec's DType.
+	Input DType
+
+	// ScaleDType and ScaleBlock describe the scales that come with a quantised
+	// Input and travel with it unchanged: one scale (FP32, FP8 or UE8M0) for
+	// every ScaleBlock (16, 32, 64 or 128) elements of a row. Both are required
+	// with Input and must be left out without.
+	ScaleDType DType
+	ScaleBlock int
 }
 
 // Combine is how partial results travel back and are summed.
@@ -90,9 +113,30 @@ type Combine struct {
 	// Order is the order in which the ranks' partial sums are added.
 	Order Order
 
-	// Epilogue lists, in order of application and at most once each, what the
-	// combine kernel does to the sum before it stores it. Default none.
+	// Epilogue lists what the combine kernel does to the sum, in fp32, before it
+	// stores it: any of AddShared, Scale, Residual, RMSNorm, in this order.
+	// Default none.
 	Epilogue []Epilogue
+
+	// Scale is the factor of the epilogue Scale, required with it.
+	Scale float64
+
+	// RMSNorm is what the epilogue RMSNorm needs.
+	RMSNorm RMSNormParams
+
+	// Output is the element type of what combine yields: the spec's DType
+	// (default), another of BF16, FP16 and FP32, or FP8Block128: fp8 e4m3 with
+	// one fp32 scale per 128 elements.
+	Output DType
+}
+
+// RMSNormParams are the parameters of the epilogue RMSNorm.
+type RMSNormParams struct {
+	// Weight is the element type of the weight vector, BF16, FP16 or FP32.
+	// Required with the epilogue.
+	Weight DType
+	// Eps is added to the mean square, 0..1. Default 1e-6.
+	Eps float64
 }
 
 // DType is the type of one element in memory or on the wire.
@@ -106,12 +150,21 @@ const (
 	Int16 DType = "int16"
 	Int32 DType = "int32"
 	Int64 DType = "int64"
+
+	FP8   DType = "fp8_e4m3"
+	FP4   DType = "fp4_e2m1" // two in a byte
+	UE8M0 DType = "ue8m0"    // a power of two: a scale
+
+	// FP8Block128 is FP8 in rows that have one fp32 scale per 128 elements.
+	FP8Block128 DType = "fp8_e4m3_block128"
 )
 
 // Size returns the size of one element in bytes, or 0 for a type that this
-// package does not know.
+// package does not know and for FP4, which has half a byte.
 func (t DType) Size() int {
 	switch t {
+	case FP8, UE8M0, FP8Block128:
+		return 1
 	case BF16, FP16, Int16:
 		return 2
 	case FP32, Int32:
@@ -121,6 +174,26 @@ func (t DType) Size() int {
 	}
 	return 0
 }
+
+// Layout is where the ranks' rows lie in the gathered tensors.
+type Layout string
+
+const (
+	// Compact puts each rank's rows right behind those of the rank before.
+	Compact Layout = "compact"
+	// Padded gives each rank as many rows as the step's capacity.
+	Padded Layout = "padded"
+)
+
+// RoutingFill is what becomes of gathered routing rows without a token.
+type RoutingFill string
+
+const (
+	// FillNone leaves them as they are.
+	FillNone RoutingFill = "none"
+	// FillMinusOne sets every expert id in them to -1: no expert.
+	FillMinusOne RoutingFill = "-1"
+)
 
 // Quantize is what is done to hidden states before dispatch.
 type Quantize string
@@ -147,11 +220,14 @@ const (
 type Epilogue string
 
 const (
-	// AddShared adds the shared expert's output.
+	// AddShared adds the shared expert's output, of type DType.
 	AddShared Epilogue = "add_shared"
-	// Residual adds the residual stream.
+	// Scale multiplies by [Combine.Scale].
+	Scale Epilogue = "scale"
+	// Residual adds the residual stream, of type DType, and writes the new one.
 	Residual Epilogue = "residual"
-	// RMSNorm normalises the row by its root mean square.
+	// RMSNorm divides the row by its root mean square, multiplies it by a weight
+	// and writes that beside the row itself.
 	RMSNorm Epilogue = "rmsnorm"
 )
 
