@@ -260,6 +260,9 @@ type Collective interface {
 	GroupEnd() error
 	// AllGather sends bytes bytes from send and places rank r's at recv+r*bytes.
 	AllGather(s Stream, send, recv DevicePtr, bytes uint64) error
+	// AllToAll sends bytes bytes from send+r*bytes to rank r, itself included, and
+	// places what rank r sent it at recv+r*bytes. The two must not overlap.
+	AllToAll(s Stream, send, recv DevicePtr, bytes uint64) error
 	// ReduceScatter sums count elements per rank over all ranks' send+r*count
 	// and places rank r's sum at r's recv.
 	ReduceScatter(s Stream, send, recv DevicePtr, count uint64, t ElementType) error

@@ -102,11 +102,7 @@ func (c *checker) collectiveRuns(o *collectiveOp) {
 		g, w := c.engine(p, all)
 		us = append(us, unit{g, w})
 		for _, part := range p.collective.parts {
-			n := part.bytes
-			if part.reduce {
-				n *= uint64(o.comm.n)
-			}
-			c.bytes(w, part.send, n, race.Read)
+			c.bytes(w, part.send, part.sent(o.comm.n), race.Read)
 		}
 	}
 	var end race.Clock
@@ -118,11 +114,7 @@ func (c *checker) collectiveRuns(o *collectiveOp) {
 		g, w := c.engine(p, all)
 		us = append(us, unit{g, w})
 		for _, part := range p.collective.parts {
-			n := part.bytes
-			if !part.reduce {
-				n *= uint64(o.comm.n)
-			}
-			c.bytes(w, part.recv, n, race.Write)
+			c.bytes(w, part.recv, part.received(o.comm.n), race.Write)
 		}
 	}
 	for _, u := range us {

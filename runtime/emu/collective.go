@@ -55,19 +55,44 @@ type collective struct {
 	closed bool
 }
 
+// collKind is what a call does.
+type collKind int
+
+const (
+	allGather collKind = iota
+	allToAll
+	reduceScatter
+)
+
+func (k collKind) String() string {
+	return [...]string{"all-gather", "all-to-all", "reduce-scatter"}[k]
+}
+
 // collPart is one call inside a group.
 type collPart struct {
-	reduce     bool
+	kind       collKind
 	send, recv uint64
 	bytes      uint64 // per rank
 	elem       driver.ElementType
 }
 
-func (p collPart) String() string {
-	if p.reduce {
-		return fmt.Sprintf("reduce-scatter of %d bytes per rank", p.bytes)
+// sent and received are a rank's bytes in all, of n ranks.
+func (p collPart) sent(n int) uint64 {
+	if p.kind == allGather {
+		return p.bytes
 	}
-	return fmt.Sprintf("all-gather of %d bytes per rank", p.bytes)
+	return p.bytes * uint64(n)
+}
+
+func (p collPart) received(n int) uint64 {
+	if p.kind == reduceScatter {
+		return p.bytes
+	}
+	return p.bytes * uint64(n)
+}
+
+func (p collPart) String() string {
+	return fmt.Sprintf("%v of %d bytes per rank", p.kind, p.bytes)
 }
 
 // collectiveOp is one rank's operation.
@@ -133,7 +158,7 @@ func (c *collective) flush() {
 	})
 }
 
-func (c *collective) call(op string, st driver.Stream, p collPart, sendBytes, recvBytes uint64) error {
+func (c *collective) call(op string, st driver.Stream, p collPart) error {
 	if err := c.enter(op); err != nil {
 		return err
 	}
@@ -144,10 +169,10 @@ func (c *collective) call(op string, st driver.Stream, p collPart, sendBytes, re
 	if err := s.enter(op); err != nil {
 		return err
 	}
-	if err := s.check(op, p.send, sendBytes); err != nil {
+	if err := s.check(op, p.send, p.sent(c.comm.n)); err != nil {
 		return err
 	}
-	if err := s.check(op, p.recv, recvBytes); err != nil {
+	if err := s.check(op, p.recv, p.received(c.comm.n)); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -163,12 +188,16 @@ func (c *collective) call(op string, st driver.Stream, p collPart, sendBytes, re
 }
 
 func (c *collective) AllGather(s driver.Stream, send, recv driver.DevicePtr, bytes uint64) error {
-	return c.call("ncclAllGather", s, collPart{send: uint64(send), recv: uint64(recv), bytes: bytes}, bytes, bytes*uint64(c.comm.n))
+	return c.call("ncclAllGather", s, collPart{send: uint64(send), recv: uint64(recv), bytes: bytes})
+}
+
+func (c *collective) AllToAll(s driver.Stream, send, recv driver.DevicePtr, bytes uint64) error {
+	return c.call("ncclSend", s, collPart{kind: allToAll, send: uint64(send), recv: uint64(recv), bytes: bytes})
 }
 
 func (c *collective) ReduceScatter(s driver.Stream, send, recv driver.DevicePtr, count uint64, t driver.ElementType) error {
 	bytes := count * uint64(t.Size())
-	return c.call("ncclReduceScatter", s, collPart{reduce: true, send: uint64(send), recv: uint64(recv), bytes: bytes, elem: t}, bytes*uint64(c.comm.n), bytes)
+	return c.call("ncclReduceScatter", s, collPart{kind: reduceScatter, send: uint64(send), recv: uint64(recv), bytes: bytes, elem: t})
 }
 
 func (c *collective) Close() error {
@@ -242,7 +271,7 @@ func (o *collectiveOp) run() error {
 	for _, p := range o.peers {
 		q := p.collective.parts
 		for i := range q {
-			if len(q) != len(o.parts) || q[i].bytes != o.parts[i].bytes || q[i].reduce != o.parts[i].reduce || q[i].elem != o.parts[i].elem {
+			if len(q) != len(o.parts) || q[i].bytes != o.parts[i].bytes || q[i].kind != o.parts[i].kind || q[i].elem != o.parts[i].elem {
 				err := fail(op, driver.CodeLaunchFailed, "rank %d calls %v, rank %d calls %v", o.rank, o.parts, p.collective.rank, q)
 				for _, p := range o.peers {
 					if p.dev != o.peers[o.rank].dev {
@@ -269,9 +298,13 @@ func (o *collectiveOp) run() error {
 func (o *collectiveOp) gather(op string, r, i int, part collPart) error {
 	mem := &o.comm.d.mem
 	n := part.bytes
-	if !part.reduce {
+	if part.kind != reduceScatter {
 		for q, p := range o.peers {
-			if err := mem.copyWithin(op, part.recv+uint64(q)*n, p.collective.parts[i].send, n); err != nil {
+			from := p.collective.parts[i].send
+			if part.kind == allToAll {
+				from += uint64(r) * n
+			}
+			if err := mem.copyWithin(op, part.recv+uint64(q)*n, from, n); err != nil {
 				return err
 			}
 		}

@@ -177,7 +177,7 @@ func TestCollectives(t *testing.T) {
 	m := newMachine(t, Config{Devices: n, StallLimit: 5 * time.Second})
 	cs := must(m.NewCollectives(m.Devices()))(t)
 	var ss []driver.Stream
-	var gs, gr, rs, rr []driver.DevicePtr
+	var gs, gr, as, ar, rs, rr []driver.DevicePtr
 	for r := range n {
 		ss = append(ss, m.stream(r))
 		part := make([]uint16, n*count)
@@ -186,6 +186,12 @@ func TestCollectives(t *testing.T) {
 		}
 		gs = append(gs, alloc(m, r, []int32{int32(r), int32(r * 10)}))
 		gr = append(gr, alloc(m, r, make([]int32, 2*n)))
+		to := make([]int32, 2*n)
+		for i := range to {
+			to[i] = int32(100*r + i)
+		}
+		as = append(as, alloc(m, r, to))
+		ar = append(ar, alloc(m, r, make([]int32, 2*n)))
 		rs = append(rs, alloc(m, r, part))
 		rr = append(rr, alloc(m, r, make([]uint16, count)))
 	}
@@ -198,18 +204,25 @@ func TestCollectives(t *testing.T) {
 					t.Fatalf("rank %d gathered %d at %d, want %d", r, v, i, want)
 				}
 			}
+			for i, v := range read[int32](m, r, ar[r], 2*n) {
+				if want := int32(100*(i/2) + 2*r + i%2); v != want {
+					t.Fatalf("rank %d was sent %d at %d, want %d", r, v, i, want)
+				}
+			}
 			for i, v := range read[uint16](m, r, rr[r], count) {
 				if want := float32(n*(r*count+i) + n*(n-1)/2); fromBF16(v) != want {
 					t.Fatalf("rank %d: %v, want %v", r, fromBF16(v), want)
 				}
 			}
 			ok(t, m.Devices()[r].Write(gr[r], make([]byte, 8*n)))
+			ok(t, m.Devices()[r].Write(ar[r], make([]byte, 8*n)))
 			ok(t, m.Devices()[r].Write(rr[r], make([]byte, 2*count)))
 		}
 	}
 	call := func(r int) {
 		ok(t, cs[r].GroupStart())
 		ok(t, cs[r].AllGather(ss[r], gs[r], gr[r], 8))
+		ok(t, cs[r].AllToAll(ss[r], as[r], ar[r], 8))
 		ok(t, cs[r].ReduceScatter(ss[r], rs[r], rr[r], count, driver.BFloat16))
 		ok(t, cs[r].GroupEnd())
 	}

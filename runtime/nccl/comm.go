@@ -6,6 +6,7 @@ package nccl
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -133,6 +134,40 @@ func (c *Comm) AllGather(s driver.Stream, send, recv driver.DevicePtr, bytes uin
 	return c.call(op, func(comm C.ncclComm_t) C.ncclResult_t {
 		return C.moenccl_all_gather(c.lib.t, C.uint64_t(send), C.uint64_t(recv), C.uint64_t(bytes), comm, h)
 	})
+}
+
+// AllToAll implements driver.Collective: NCCL has sends and receives for it,
+// which go at once in one group.
+func (c *Comm) AllToAll(s driver.Stream, send, recv driver.DevicePtr, bytes uint64) error {
+	if err := c.GroupStart(); err != nil {
+		return err
+	}
+	var err error
+	for peer := range c.size {
+		part := C.uint64_t(uint64(peer) * bytes)
+		err = c.exchange("ncclSend", s, func(comm C.ncclComm_t, h C.uintptr_t) C.ncclResult_t {
+			return C.moenccl_send(c.lib.t, C.uint64_t(send)+part, C.uint64_t(bytes), C.int(peer), comm, h)
+		})
+		if err != nil {
+			break
+		}
+		err = c.exchange("ncclRecv", s, func(comm C.ncclComm_t, h C.uintptr_t) C.ncclResult_t {
+			return C.moenccl_recv(c.lib.t, C.uint64_t(recv)+part, C.uint64_t(bytes), C.int(peer), comm, h)
+		})
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, c.GroupEnd())
+}
+
+// exchange runs f, a part of a group, with the stream's handle.
+func (c *Comm) exchange(op string, s driver.Stream, f func(C.ncclComm_t, C.uintptr_t) C.ncclResult_t) error {
+	h, err := c.stream(op, s)
+	if err != nil {
+		return err
+	}
+	return c.call(op, func(comm C.ncclComm_t) C.ncclResult_t { return f(comm, h) })
 }
 
 // ReduceScatter implements driver.Collective.

@@ -89,6 +89,14 @@ ncclResult_t moenccl_all_gather(const moenccl* t, uint64_t send, uint64_t recv, 
   return t->ncclAllGather(send, recv, bytes, 0, c, stream);  // ncclInt8
 }
 
+ncclResult_t moenccl_send(const moenccl* t, uint64_t send, uint64_t bytes, int peer, ncclComm_t c, uintptr_t stream) {
+  return t->ncclSend(send, bytes, 0, peer, c, stream);  // ncclInt8
+}
+
+ncclResult_t moenccl_recv(const moenccl* t, uint64_t recv, uint64_t bytes, int peer, ncclComm_t c, uintptr_t stream) {
+  return t->ncclRecv(recv, bytes, 0, peer, c, stream);
+}
+
 ncclResult_t moenccl_reduce_scatter(const moenccl* t, uint64_t send, uint64_t recv, uint64_t count, int type,
                                     ncclComm_t c, uintptr_t stream) {
   return t->ncclReduceScatter(send, recv, count, type, 0, c, stream);  // sum

@@ -27,6 +27,8 @@ typedef struct {
   X(1, ncclResult_t, ncclGroupEnd, (void))                                                               \
   X(1, ncclResult_t, ncclAllGather, (uintptr_t, uintptr_t, size_t, int, ncclComm_t, uintptr_t))          \
   X(1, ncclResult_t, ncclReduceScatter, (uintptr_t, uintptr_t, size_t, int, int, ncclComm_t, uintptr_t)) \
+  X(1, ncclResult_t, ncclSend, (uintptr_t, size_t, int, int, ncclComm_t, uintptr_t))                     \
+  X(1, ncclResult_t, ncclRecv, (uintptr_t, size_t, int, int, ncclComm_t, uintptr_t))                     \
   X(0, const char*, ncclGetLastError, (ncclComm_t))                                                      \
   X(0, ncclResult_t, ncclMemAlloc, (void**, size_t))                                                     \
   X(0, ncclResult_t, ncclMemFree, (uintptr_t))                                                           \
@@ -77,6 +79,8 @@ ncclResult_t moenccl_group_start(const moenccl* t);
 ncclResult_t moenccl_group_end(const moenccl* t);
 ncclResult_t moenccl_all_gather(const moenccl* t, uint64_t send, uint64_t recv, uint64_t bytes, ncclComm_t c,
                                 uintptr_t stream);
+ncclResult_t moenccl_send(const moenccl* t, uint64_t send, uint64_t bytes, int peer, ncclComm_t c, uintptr_t stream);
+ncclResult_t moenccl_recv(const moenccl* t, uint64_t recv, uint64_t bytes, int peer, ncclComm_t c, uintptr_t stream);
 ncclResult_t moenccl_reduce_scatter(const moenccl* t, uint64_t send, uint64_t recv, uint64_t count, int type,
                                     ncclComm_t c, uintptr_t stream);
 moenccl_out moenccl_mem_alloc(const moenccl* t, uint64_t size);

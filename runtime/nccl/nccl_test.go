@@ -182,6 +182,14 @@ func TestCollectives(t *testing.T) {
 	check(t, c.GroupEnd())
 	f.want("ncclGroupStart -", "context 1", "ncclAllGather 10 20 48 type=0 rank=1 stream=abc",
 		"context 1", "ncclReduceScatter 30 40 7 type=9 op=0 rank=1 stream=abc", "context 1", "ncclGroupEnd -")
+	check(t, c.AllToAll(s, 0x100, 0x200, 16))
+	f.want("ncclGroupStart -",
+		"context 1", "ncclSend 100 16 type=0 to=0 rank=1 stream=abc", "context 1", "ncclRecv 200 16 type=0 from=0 rank=1 stream=abc",
+		"context 1", "ncclSend 110 16 type=0 to=1 rank=1 stream=abc", "context 1", "ncclRecv 210 16 type=0 from=1 rank=1 stream=abc",
+		"context 1", "ncclGroupEnd -")
+	// The thread is not left inside of the group.
+	wantText(t, c.AllToAll(stream{dev: f.devices[0], handle: 1}, 1, 2, 3), "not on the rank's device")
+	f.want("ncclGroupStart -", "context 1", "ncclGroupEnd -")
 	check(t, c.ReduceScatter(s, 1, 2, 3, driver.Float32))
 	check(t, c.ReduceScatter(s, 1, 2, 3, driver.Float16))
 	calls := strings.Join(f.calls(), "\n")

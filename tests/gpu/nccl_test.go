@@ -38,7 +38,7 @@ func TestNCCLAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	const size = 1 << 16
-	var memory [3]driver.DevicePtr // sent, gathered, reduced
+	var memory [4]driver.DevicePtr // sent, gathered, reduced, exchanged
 	for i := range memory {
 		if memory[i], err = dev.Alloc(size); err != nil {
 			t.Fatal(err)
@@ -48,6 +48,7 @@ func TestNCCLAlone(t *testing.T) {
 		return errors.Join(c.GroupStart(),
 			c.AllGather(s, memory[0], memory[1], size),
 			c.ReduceScatter(s, memory[0], memory[2], size/4, driver.Float32),
+			c.AllToAll(s, memory[0], memory[3], size),
 			c.GroupEnd())
 	}
 	check := func(what string, fill byte) {
@@ -95,7 +96,12 @@ func TestNCCLAlone(t *testing.T) {
 		}
 		check("in a graph", fill)
 	}
-	if err := errors.Join(exec.Close(), graph.Close(), c.Close(), s.Close(), dev.Free(memory[0]), dev.Free(memory[1]), dev.Free(memory[2])); err != nil {
+	if err := errors.Join(exec.Close(), graph.Close(), c.Close(), s.Close()); err != nil {
 		t.Error(err)
+	}
+	for _, p := range memory {
+		if err := dev.Free(p); err != nil {
+			t.Error(err)
+		}
 	}
 }
