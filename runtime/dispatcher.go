@@ -33,7 +33,7 @@ type Dispatcher struct {
 	mem       *symm.Memory
 	control   driver.DevicePtr
 	status    driver.HostMemory
-	out       driver.DevicePtr // Combine's output, [MaxTokens][HiddenDim]
+	own       Combined // where Combine leaves its results, if the caller gives no place
 	module    driver.Module
 	engine    engine
 	undo      []func() error
@@ -59,7 +59,7 @@ const (
 type engine interface {
 	counts(s driver.Stream, t Tokens) error
 	dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error
-	combine(s driver.Stream, partial, out driver.DevicePtr) error
+	combine(s driver.Stream, a CombineArgs) error
 }
 
 // NewDispatcher builds a rank's dispatcher. All ranks call it, each in a
@@ -132,7 +132,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 	if err := d.allocControl(o); err != nil {
 		return err
 	}
-	if d.out, err = d.alloc(uint64(p.MaxTokens * p.HiddenRowBytes())); err != nil {
+	if err := d.allocOwn(); err != nil {
 		return err
 	}
 	if d.module, d.image, err = LoadSource(ctx, d.dev, p.Name+".cu", p.Source, p.PTX); err != nil {

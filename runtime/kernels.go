@@ -90,9 +90,9 @@ func (e *kernelEngine) dispatch(s driver.Stream, routing, probs, hidden driver.D
 	return s.Launch(e.dispatchFn, e.d.grid(), *p)
 }
 
-func (e *kernelEngine) combine(s driver.Stream, partial, out driver.DevicePtr) error {
+func (e *kernelEngine) combine(s driver.Stream, a CombineArgs) error {
 	p := e.d.begin()
-	p.ptr(partial)
-	p.ptr(out)
+	p.ptr(a.Partial.Ptr)
+	p.combine(e.d.prog, a)
 	return s.Launch(e.combineFn, e.d.grid(), *p)
 }

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/moegen/moegen/runtime/driver"
 )
@@ -14,11 +13,11 @@ type ncclEngine struct {
 	d    *Dispatcher
 	comm driver.Collective
 
-	announceFn, countsFn, padFn, compactFn, expandFn, outputFn driver.Function
+	announceFn, countsFn, padFn, compactFn, expandFn, combineFn driver.Function
 
-	word, words    driver.DevicePtr // this rank's count word, and all ranks'
-	send, recv     rowBuffers       // [capacity] and [ranks][capacity]
-	partials, sums driver.DevicePtr // [ranks][capacity] and [capacity] wire rows
+	word, words        driver.DevicePtr // this rank's count word, and all ranks'
+	send, recv         rowBuffers       // [capacity] and [ranks][capacity]
+	partials, received driver.DevicePtr // [ranks][capacity] wire rows, for each rank and of each
 }
 
 // rowBuffers holds rows of the three tensors.
@@ -32,7 +31,7 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 	}
 	err = d.functions(map[string]*driver.Function{
 		"moegen_nccl_announce": &e.announceFn, "moegen_nccl_counts": &e.countsFn, "moegen_nccl_pad": &e.padFn,
-		"moegen_nccl_compact": &e.compactFn, "moegen_nccl_expand": &e.expandFn, "moegen_nccl_output": &e.outputFn,
+		"moegen_nccl_compact": &e.compactFn, "moegen_nccl_expand": &e.expandFn, "moegen_nccl_combine": &e.combineFn,
 	})
 	if err != nil {
 		return nil, err
@@ -48,7 +47,7 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 		{&e.send.routing, rows * p.RoutingRowBytes(), true}, {&e.recv.routing, all * p.RoutingRowBytes(), false},
 		{&e.send.probs, rows * p.ProbsRowBytes(), true}, {&e.recv.probs, all * p.ProbsRowBytes(), false},
 		{&e.send.hidden, rows * p.HiddenRowBytes(), true}, {&e.recv.hidden, all * p.HiddenRowBytes(), false},
-		{&e.partials, all * p.WireRowBytes(), true}, {&e.sums, rows * p.WireRowBytes(), false},
+		{&e.partials, all * p.WireRowBytes(), true}, {&e.received, all * p.WireRowBytes(), false},
 	} {
 		if *b.at, err = d.alloc(uint64(b.bytes)); err != nil {
 			return nil, err
@@ -125,36 +124,24 @@ func (e *ncclEngine) dispatch(s driver.Stream, routing, probs, hidden driver.Dev
 	return s.Launch(e.compactFn, d.grid(), *p)
 }
 
-func (e *ncclEngine) combine(s driver.Stream, partial, out driver.DevicePtr) error {
+// combine sends each rank its rows of the partial sums and adds up what all
+// ranks have sent: NCCL's own reductions round at every hop, in an order that
+// depends on the ring.
+func (e *ncclEngine) combine(s driver.Stream, a CombineArgs) error {
 	d := e.d
 	p := d.begin()
-	p.ptr(partial)
+	p.ptr(a.Partial.Ptr)
 	p.ptr(e.partials)
 	p.i32(d.capacity)
 	if err := s.Launch(e.expandFn, d.grid(), *p); err != nil {
 		return err
 	}
-	wire, err := elementType(d.prog.Wire)
-	if err != nil {
-		return err
-	}
-	if err := e.comm.ReduceScatter(s, e.partials, e.sums, uint64(d.capacity*d.prog.HiddenDim), wire); err != nil {
+	if err := e.comm.AllToAll(s, e.partials, e.received, uint64(d.capacity*d.prog.WireRowBytes())); err != nil {
 		return err
 	}
 	p = d.begin()
-	p.ptr(e.sums)
-	p.ptr(out)
-	return s.Launch(e.outputFn, d.grid(), *p)
-}
-
-func elementType(t DType) (driver.ElementType, error) {
-	switch t {
-	case BF16:
-		return driver.BFloat16, nil
-	case FP16:
-		return driver.Float16, nil
-	case FP32:
-		return driver.Float32, nil
-	}
-	return 0, fmt.Errorf("NCCL cannot add %s", t)
+	p.ptr(e.received)
+	p.i32(d.capacity)
+	p.combine(d.prog, a)
+	return s.Launch(e.combineFn, d.grid(), *p)
 }

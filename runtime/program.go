@@ -25,11 +25,14 @@ const (
 	Int16 DType = "int16"
 	Int32 DType = "int32"
 	Int64 DType = "int64"
+	FP8   DType = "fp8_e4m3"
 )
 
 // Size returns an element's size in bytes.
 func (t DType) Size() int {
 	switch t {
+	case FP8:
+		return 1
 	case BF16, FP16, Int16:
 		return 2
 	case Int64:
@@ -64,6 +67,8 @@ type Program struct {
 	Routing DType // of expert ids
 	Probs   DType // of routing probabilities
 	Wire    DType // of the experts' partial sums
+
+	Epilogue Epilogue // of combine
 
 	Transports   []Transport   // in order of preference
 	Timeout      time.Duration // a wait longer than this fails the group

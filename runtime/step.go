@@ -125,48 +125,6 @@ func (d *Dispatcher) PartialBuffer() Tensor {
 	return Tensor{Ptr: d.mem.Unicast[d.rank] + driver.DevicePtr(d.prog.Layout.Partial), Rows: d.prog.Ranks * d.prog.MaxTokens}
 }
 
-// Combine adds the ranks' partial sums up and leaves each rank its own tokens'
-// rows. The result is in a buffer of the dispatcher, valid until its next
-// Combine.
-func (d *Dispatcher) Combine(s driver.Stream, partial Tensor) (Tensor, error) {
-	out := Tensor{Ptr: d.out, Rows: d.prog.MaxTokens}
-	if d.prog.Ranks == 1 && d.prog.Wire == d.prog.Hidden {
-		if err := d.readyCombine(s, partial, out); err != nil {
-			return Tensor{}, err
-		}
-		d.state = stateStep
-		return partial, nil
-	}
-	return out, d.CombineInto(s, partial, out)
-}
-
-// CombineInto is Combine into the caller's tensor, which has at least as many
-// rows as the capacity.
-func (d *Dispatcher) CombineInto(s driver.Stream, partial, out Tensor) error {
-	if err := d.readyCombine(s, partial, out); err != nil {
-		return err
-	}
-	p := partial.Ptr
-	if p == d.PartialBuffer().Ptr {
-		p = 0 // it is where the kernels look anyway
-	}
-	if err := d.engine.combine(s, p, out.Ptr); err != nil {
-		return fmt.Errorf("Combine: %w", err)
-	}
-	d.state = stateStep
-	return nil
-}
-
-func (d *Dispatcher) readyCombine(s driver.Stream, partial, out Tensor) error {
-	if err := d.ready("Combine", s, stateDispatched); err != nil {
-		return err
-	}
-	if err := checkTensor("Combine", "partial", partial, d.prog.Ranks*d.capacity); err != nil {
-		return err
-	}
-	return checkTensor("Combine", "out", out, d.capacity)
-}
-
 // ready checks what all calls of a step need.
 func (d *Dispatcher) ready(call string, s driver.Stream, allowed ...state) error {
 	if d.state == stateClosed {

@@ -100,7 +100,9 @@ func checkEpilogue(s *Spec, r *report) {
 		r.fault("combine.scale", Error{Msg: "required with the epilogue scale", Allowed: floatRange["combine.scale"]})
 	case !needs && c.Scale != 0:
 		r.fault("combine.scale", Error{Msg: "means nothing without the epilogue scale: leave it out, or add scale to combine.epilogue", Value: number(c.Scale)})
-	case math.Abs(c.Scale) > 1e6:
+	case needs && float32(c.Scale) == 0:
+		r.fault("combine.scale", Error{Msg: "rounds to 0 in fp32", Value: number(c.Scale), Allowed: floatRange["combine.scale"]})
+	case !(math.Abs(c.Scale) <= 1e6):
 		r.fault("combine.scale", Error{Msg: "out of range", Value: number(c.Scale), Allowed: floatRange["combine.scale"]})
 	}
 	const weight, eps = "combine.rmsnorm.weight", "combine.rmsnorm.eps"

@@ -49,13 +49,13 @@ hidden_dim: 4096
 topk: 8
 dtype: bf16
 ep_size: 8
-combine: {order: rank}
+max_prefill_tokens: 8192
 `))
 	fmt.Println(errors.Is(err, spec.ErrNotBuilt))
 	fmt.Println(err)
 	// Output:
 	// true
-	// moe.yaml:6:18: combine.order: rank order is in the spec's language but not built yet; use any
+	// moe.yaml:6:21: max_prefill_tokens: prefill is in the spec's language but not built yet; use 0
 }
 
 func ExampleSpec_Canonical() {

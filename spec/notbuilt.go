@@ -17,9 +17,6 @@ var notBuilt = []gap{
 	{[]string{"routing_fill"}, func(s *Spec) bool { return s.RoutingFill == FillMinusOne }, string(FillMinusOne), string(FillNone)},
 	{[]string{"dispatch.quantize"}, func(s *Spec) bool { return s.Dispatch.Quantize == QuantizeFP8 }, string(QuantizeFP8), "none"},
 	{[]string{"dispatch.input"}, func(s *Spec) bool { return s.Dispatch.Input != "" }, "quantised input", "none"},
-	{[]string{"combine.order"}, func(s *Spec) bool { return s.Combine.Order == OrderRank }, "rank order", "any"},
-	{[]string{"combine.epilogue"}, func(s *Spec) bool { return len(s.Combine.Epilogue) > 0 }, "a fused epilogue", "[]"},
-	{[]string{"combine.output", "dtype"}, func(s *Spec) bool { return s.Combine.Output != s.DType }, "another output type", "dtype"},
 	{[]string{"routing_dtype", "topk"}, func(s *Spec) bool { return s.RoutingRowBytes()%4 != 0 }, "a routing row of an odd number of half words", "int32, or an even topk"},
 	{[]string{"probs_dtype", "topk"}, func(s *Spec) bool { return s.ProbsRowBytes()%4 != 0 }, "a probs row of an odd number of half words", "fp32, or an even topk"},
 }

@@ -115,7 +115,7 @@ func TestValidate(t *testing.T) {
 	if diff := cmp.Diff(full(), s); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	s = &Spec{Version: 1, Model: "x", Combine: Combine{Order: OrderRank}}
+	s = &Spec{Version: 1, Model: "x", MaxPrefillTokens: 1 << 20, Combine: Combine{Order: OrderRank}}
 	err := s.Validate()
 	if err == nil || !errors.Is(err, ErrNotBuilt) || !strings.HasPrefix(err.Error(), `dtype: not one of the allowed values (got ""; allowed: bf16, fp16, fp32)`) {
 		t.Errorf("Validate = %v", err)

@@ -204,17 +204,21 @@ func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error
 // The result lies in a buffer of the dispatcher and is valid until its next
 // Combine.
 func (d *Dispatcher) Combine(stream moert.Stream, partial Partial) (Hidden, error) {
-	out, err := d.core.Combine(stream, partial.t)
+	c, err := d.core.Combine(stream, moert.CombineArgs{Partial: partial.t})
 	if err != nil {
 		return Hidden{}, err
 	}
-	return Hidden{out}, nil
+	return Hidden{c.Out}, nil
 }
 
 // CombineInto is Combine into the caller's tensor, which has at least as many
 // rows as the capacity.
 func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, out Hidden) error {
-	return d.core.CombineInto(stream, partial.t, out.t)
+	_, err := d.core.Combine(stream, moert.CombineArgs{
+		Partial: partial.t,
+		Out:     out.t,
+	})
+	return err
 }
 
 // PartialBuffer is where experts should write their partial sums,
@@ -306,7 +310,7 @@ var programPTX []byte
 // have the same numbers as constants.
 var program = &moert.Program{
 	Name:         "deepseek-v3",
-	SpecHash:     "1335017367acdd87c6adf52ce1eb59b4317a7657a073923e6fdafa370663261e",
+	SpecHash:     "dbb24d850b3bd3de7d59dda8c29cc501bbbec2050edf5bdb023b83bdf084d80d",
 	Ranks:        EPSize,
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,

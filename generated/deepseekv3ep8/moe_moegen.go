@@ -204,17 +204,21 @@ func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error
 // The result lies in a buffer of the dispatcher and is valid until its next
 // Combine.
 func (d *Dispatcher) Combine(stream moert.Stream, partial Partial) (Hidden, error) {
-	out, err := d.core.Combine(stream, partial.t)
+	c, err := d.core.Combine(stream, moert.CombineArgs{Partial: partial.t})
 	if err != nil {
 		return Hidden{}, err
 	}
-	return Hidden{out}, nil
+	return Hidden{c.Out}, nil
 }
 
 // CombineInto is Combine into the caller's tensor, which has at least as many
 // rows as the capacity.
 func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, out Hidden) error {
-	return d.core.CombineInto(stream, partial.t, out.t)
+	_, err := d.core.Combine(stream, moert.CombineArgs{
+		Partial: partial.t,
+		Out:     out.t,
+	})
+	return err
 }
 
 // PartialBuffer is where experts should write their partial sums,
@@ -306,7 +310,7 @@ var programPTX []byte
 // have the same numbers as constants.
 var program = &moert.Program{
 	Name:         "deepseek-v3",
-	SpecHash:     "d263f78136d4e43ba5b21e4c626dcccffcbad045d328d942db56757d47e052ca",
+	SpecHash:     "f4e6ea88881fdfc992cc8dd2ba7862e79fe364dad4cdd25f607502edd906bd6b",
 	Ranks:        EPSize,
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,

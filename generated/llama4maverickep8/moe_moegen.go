@@ -204,17 +204,21 @@ func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error
 // The result lies in a buffer of the dispatcher and is valid until its next
 // Combine.
 func (d *Dispatcher) Combine(stream moert.Stream, partial Partial) (Hidden, error) {
-	out, err := d.core.Combine(stream, partial.t)
+	c, err := d.core.Combine(stream, moert.CombineArgs{Partial: partial.t})
 	if err != nil {
 		return Hidden{}, err
 	}
-	return Hidden{out}, nil
+	return Hidden{c.Out}, nil
 }
 
 // CombineInto is Combine into the caller's tensor, which has at least as many
 // rows as the capacity.
 func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, out Hidden) error {
-	return d.core.CombineInto(stream, partial.t, out.t)
+	_, err := d.core.Combine(stream, moert.CombineArgs{
+		Partial: partial.t,
+		Out:     out.t,
+	})
+	return err
 }
 
 // PartialBuffer is where experts should write their partial sums,
@@ -306,7 +310,7 @@ var programPTX []byte
 // kernels have the same numbers as constants.
 var program = &moert.Program{
 	Name:         "llama4-maverick",
-	SpecHash:     "f6565168cfd095710acdf921cc3dec1216e58f1f0cf9f75de119ddeddfdfb2c8",
+	SpecHash:     "b579dc9c56ad8108e9a0cd9955ce272388a0edac7afc889793e8c14ec9ba195d",
 	Ranks:        EPSize,
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,

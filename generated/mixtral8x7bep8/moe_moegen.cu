@@ -229,30 +229,75 @@ __device__ __forceinline__ bool exchange_flags(const Group& g, Phase phase, size
 }
 
 // ---- Numbers ----------------------------------------------------------------
+//
+// Sums are made in fp32, a unit of consecutive elements a thread. What a unit is
+// in memory, for each type of element that has some:
 
-constexpr int kWireElements = 8;                           // bf16 elements in a wire pack of 16 bytes
-constexpr int kOutElements = 8;                            // bf16 elements in an output pack of 16 bytes
-constexpr int kWirePerOut = kOutElements / kWireElements;  // wire packs that make one output pack
-constexpr int kOutPacks = kWirePacks / kWirePerOut;        // output packs per row
+constexpr int kUnit = 8;     // elements
+constexpr int kUnits = 512;  // per row
 
-// Adds the elements of a wire pack to sum[0..kWireElements).
-__device__ __forceinline__ void add_wire(float* sum, uint4 v) {
-  const uint32_t w[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    sum[2 * i] += __uint_as_float(w[i] << 16);
-    sum[2 * i + 1] += __uint_as_float(w[i] & 0xffff0000u);
-  }
-}
-
-// Rounds sums to the output type, to nearest even.
-__device__ __forceinline__ uint4 pack_output(const float* sum) {
+struct alignas(16) BF16Unit {
   uint32_t w[4];
+
+  __device__ __forceinline__ void unpack(float (&x)[kUnit]) const {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(w[i]) : "f"(sum[2 * i + 1]), "f"(sum[2 * i]));
+    for (int i = 0; i < kUnit / 2; ++i) {
+      x[2 * i] = __uint_as_float(w[i] << 16);
+      x[2 * i + 1] = __uint_as_float(w[i] & 0xffff0000u);
+    }
   }
-  return make_uint4(w[0], w[1], w[2], w[3]);
+
+  // Rounds to nearest even.
+  static __device__ __forceinline__ BF16Unit pack(const float (&x)[kUnit]) {
+    BF16Unit v;
+#pragma unroll
+    for (int i = 0; i < kUnit / 2; ++i) {
+      asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v.w[i]) : "f"(x[2 * i + 1]), "f"(x[2 * i]));
+    }
+    return v;
+  }
+};
+
+using WireUnit = BF16Unit;  // of partial sums
+using OutUnit = BF16Unit;   // of the output
+
+// ---- Sums in rank order -----------------------------------------------------
+
+// What all ranks have at one unit, and its sum in fp32, in rank order: the same
+// bits whoever asks. The loads are plain ones; the compiler must not be given a
+// reason to use the non-coherent path (no __restrict__).
+struct RankTerms {
+  WireUnit v[kRanks];
+
+  // at(r) is where rank r has it.
+  template <typename At>
+  __device__ __forceinline__ void load(const At& at) {
+#pragma unroll
+    for (int r = 0; r < kRanks; ++r) v[r] = *at(r);
+  }
+
+  __device__ __forceinline__ void sum(float (&x)[kUnit]) const {
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) x[i] = 0.0f;
+#pragma unroll
+    for (int r = 0; r < kRanks; ++r) {
+      float term[kUnit];
+      v[r].unpack(term);
+#pragma unroll
+      for (int i = 0; i < kUnit; ++i) x[i] += term[i];
+    }
+  }
+
+  __device__ __forceinline__ OutUnit output() const {
+    float x[kUnit];
+    sum(x);
+    return OutUnit::pack(x);
+  }
+};
+
+// Loads what every rank has at offset of its symmetric memory.
+__device__ __forceinline__ void load_peers(const Group& g, size_t offset, RankTerms& t) {
+  t.load([&](int r) { return reinterpret_cast<const WireUnit*>(g.symm[r] + offset); });
 }
 
 // ---- Transport nvls: one multicast address for all ranks --------------------
@@ -277,24 +322,22 @@ struct NVLS {
                  : "memory");
   }
 
-  // One output pack as the switch adds it up over all ranks, in fp32, in an
-  // order and with a rounding that the hardware does not specify.
+  // One unit as the switch adds it up over all ranks, in fp32, in an order and
+  // with a rounding that the hardware does not specify.
   struct Terms {
-    uint4 v[kWirePerOut];
+    WireUnit v;
+
+    __device__ __forceinline__ OutUnit output() const { return v; }  // of the output's type already
   };
 
   static __device__ __forceinline__ void load(const Group& g, size_t offset, Terms& t) {
 #pragma unroll
-    for (int p = 0; p < kWirePerOut; ++p) {
+    for (int i = 0; i < int(sizeof(WireUnit) / 4); i += 4) {
       asm volatile("multimem.ld_reduce.weak.global.add.acc::f32.v4.bf16x2 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(t.v[p].x), "=r"(t.v[p].y), "=r"(t.v[p].z), "=r"(t.v[p].w)
-                   : "l"(g.multicast + offset + p * sizeof(uint4))
+                   : "=r"(t.v.w[i]), "=r"(t.v.w[i + 1]), "=r"(t.v.w[i + 2]), "=r"(t.v.w[i + 3])
+                   : "l"(g.multicast + offset + i * 4)
                    : "memory");
     }
-  }
-
-  static __device__ __forceinline__ uint4 sum(const Terms& t) {
-    return t.v[0];  // of the output type already
   }
 };
 
@@ -311,30 +354,9 @@ struct P2P {
     for (int r = 0; r < kRanks; ++r) *reinterpret_cast<Pack*>(g.symm[r] + offset) = v;
   }
 
-  // What all ranks have at one output pack, and its sum in fp32, in rank
-  // order: the same bits whoever asks. The loads are plain ones; the compiler
-  // must not be given a reason to use the non-coherent path (no __restrict__).
-  struct Terms {
-    uint4 v[kRanks][kWirePerOut];
-  };
+  using Terms = RankTerms;
 
-  static __device__ __forceinline__ void load(const Group& g, size_t offset, Terms& t) {
-#pragma unroll
-    for (int r = 0; r < kRanks; ++r) {
-#pragma unroll
-      for (int p = 0; p < kWirePerOut; ++p) t.v[r][p] = reinterpret_cast<const uint4*>(g.symm[r] + offset)[p];
-    }
-  }
-
-  static __device__ __forceinline__ uint4 sum(const Terms& t) {
-    float sums[kOutElements] = {};
-#pragma unroll
-    for (int r = 0; r < kRanks; ++r) {
-#pragma unroll
-      for (int p = 0; p < kWirePerOut; ++p) add_wire(sums + p * kWireElements, t.v[r][p]);
-    }
-    return pack_output(sums);
-  }
+  static __device__ __forceinline__ void load(const Group& g, size_t offset, Terms& t) { load_peers(g, offset, t); }
 };
 
 // ---- Step counts ------------------------------------------------------------
@@ -506,28 +528,51 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
   dispatch<P2P>(g, routing, probs, hidden);
 }
 
-// ---- Combine: reduce-scatter-v of the experts' partial sums -----------------
+// ---- Sums of this rank's rows -----------------------------------------------
 
-constexpr int kCombineUnroll = 1;  // output packs that a thread has in flight
+constexpr int kCombineUnroll = 1;  // units whose loads a thread has in flight
 
-// Copies partial sums that the caller keeps elsewhere into symmetric memory.
-// Block b copies exactly what block b of the other ranks will read, because
-// flags are per block: packs are counted from each rank's first row.
-__device__ __forceinline__ void stage_partial(const Group& g, const uint4* partial) {
-  const Step& step = g.control->step;
+// Adds up this rank's rows over all ranks. load(i, t) loads what they have at the
+// rows' i-th unit. Consecutive threads take consecutive units.
+template <typename Terms, typename Load>
+__device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUnit* out) {
+  const Index n = Index(g.control->step.count[g.rank]) * kUnits;
   const Index stride = Index(gridDim.x) * kThreads;
-  uint4* const staged = reinterpret_cast<uint4*>(g.symm[g.rank] + kPartial);
 #pragma unroll 1
-  for (int r = 0; r < kRanks; ++r) {
-    const size_t first = size_t(step.offset[r]) * kWirePacks;
-    const Index n = Index(step.count[r]) * kOutPacks;
-#pragma unroll 1
-    for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
+  for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += kCombineUnroll * stride) {
+    Terms terms[kCombineUnroll];
 #pragma unroll
-      for (int p = 0; p < kWirePerOut; ++p) staged[first + i * kWirePerOut + p] = partial[first + i * kWirePerOut + p];
+    for (int u = 0; u < kCombineUnroll; ++u) {
+      const Index j = i + u * stride;
+      if (j < n) load(size_t(j), terms[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < kCombineUnroll; ++u) {
+      if (i + u * stride < n) out[i + u * stride] = terms[u].output();
     }
   }
 }
+
+// ---- Combine: reduce-scatter-v of the experts' partial sums -----------------
+
+// Copies partial sums that the caller keeps elsewhere into symmetric memory.
+// Block b copies exactly what block b of the other ranks will read, because
+// flags are per block: units are counted from each rank's first row.
+__device__ __forceinline__ void stage_partial(const Group& g, const WireUnit* partial) {
+  const Step& step = g.control->step;
+  WireUnit* const staged = reinterpret_cast<WireUnit*>(g.symm[g.rank] + kPartial);
+  const Index stride = Index(gridDim.x) * kThreads;
+#pragma unroll 1
+  for (int r = 0; r < kRanks; ++r) {
+    const size_t first = size_t(step.offset[r]) * kUnits;
+    const Index n = Index(step.count[r]) * kUnits;
+#pragma unroll 1
+    for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) {
+      staged[first + i] = partial[first + i];
+    }
+  }
+}
+
 // Adds up this rank's rows over all ranks.
 //
 // A rank reads its peers' sums only after they have told, with release
@@ -535,7 +580,7 @@ __device__ __forceinline__ void stage_partial(const Group& g, const uint4* parti
 // next dispatch has ended: that needs this rank's flag, which this rank raises
 // after this combine.
 template <typename Transport>
-__device__ __forceinline__ void combine(const Group& g, const uint4* partial, uint4* out) {
+__device__ __forceinline__ void combine(const Group& g, const WireUnit* partial, OutUnit* out) {
   if (partial != nullptr) {
     stage_partial(g, partial);
     __syncthreads();
@@ -547,22 +592,10 @@ __device__ __forceinline__ void combine(const Group& g, const uint4* partial, ui
   if (__syncthreads_or(!ok)) return;
 
   const Step& step = g.control->step;
-  const Index n = Index(step.count[g.rank]) * kOutPacks;
-  const size_t first = kPartial + size_t(step.offset[g.rank]) * kWirePacks * sizeof(uint4);
-  const Index stride = Index(gridDim.x) * kThreads;
-#pragma unroll 1
-  for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += kCombineUnroll * stride) {
-    typename Transport::Terms terms[kCombineUnroll];
-#pragma unroll
-    for (int u = 0; u < kCombineUnroll; ++u) {
-      const Index j = i + u * stride;
-      if (j < n) Transport::load(g, first + size_t(j) * kWirePerOut * sizeof(uint4), terms[u]);
-    }
-#pragma unroll
-    for (int u = 0; u < kCombineUnroll; ++u) {
-      if (i + u * stride < n) out[i + u * stride] = Transport::sum(terms[u]);
-    }
-  }
+  const size_t first = kPartial + size_t(step.offset[g.rank]) * kUnits * sizeof(WireUnit);
+  using Terms = typename Transport::Terms;
+  const auto load = [&](size_t i, Terms& t) { Transport::load(g, first + i * sizeof(WireUnit), t); };
+  sum_rows<Terms>(g, load, out);
 }
 
 // Combine over nvls.
@@ -573,7 +606,7 @@ __device__ __forceinline__ void combine(const Group& g, const uint4* partial, ui
 //   writes  out bf16[T][4096], T = step.count[rank]: row t is the sum over ranks
 //           of row step.offset[rank] + t; 16-byte aligned
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
-    moegen_combine_nvls(const __grid_constant__ Group g, const uint4* partial, uint4* out) {
+    moegen_combine_nvls(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
   combine<NVLS>(g, partial, out);
 }
 
@@ -585,7 +618,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 //   writes  out bf16[T][4096], T = step.count[rank]: row t is the sum over ranks
 //           of row step.offset[rank] + t; 16-byte aligned
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
-    moegen_combine_p2p(const __grid_constant__ Group g, const uint4* partial, uint4* out) {
+    moegen_combine_p2p(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
   combine<P2P>(g, partial, out);
 }
 
@@ -653,7 +686,8 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 }
 
 // Moves the partial sums (kPartial where partial is null) to [kRanks][capacity]
-// padded rows.
+// padded rows, for an exchange of all with all: sums are made where they are
+// needed, in fp32, and not rounded on the way as NCCL's own are.
 extern "C" __global__ void __launch_bounds__(kThreads)
     moegen_nccl_expand(const __grid_constant__ Group g, const uint4* partial, uint4* padded, int capacity) {
   if (partial == nullptr) partial = reinterpret_cast<const uint4*>(g.symm[g.rank] + kPartial);
@@ -664,8 +698,10 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Casts the T reduced rows to the output type.
-extern "C" __global__ void __launch_bounds__(kThreads)
-    moegen_nccl_output(const __grid_constant__ Group g, const uint4* sums, uint4* out) {
-  copy_packs(out, sums, Index(g.control->step.count[g.rank]) * kWirePacks);
+// Adds up the T rows that every rank has sent, [kRanks][capacity] padded ones.
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
+    moegen_nccl_combine(const __grid_constant__ Group g, const WireUnit* received, int capacity, OutUnit* out) {
+  const size_t units = size_t(capacity) * kUnits;
+  const auto load = [&](size_t i, RankTerms& t) { t.load([&](int r) { return received + r * units + i; }); };
+  sum_rows<RankTerms>(g, load, out);
 }

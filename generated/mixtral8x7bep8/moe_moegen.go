@@ -204,17 +204,21 @@ func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error
 // The result lies in a buffer of the dispatcher and is valid until its next
 // Combine.
 func (d *Dispatcher) Combine(stream moert.Stream, partial Partial) (Hidden, error) {
-	out, err := d.core.Combine(stream, partial.t)
+	c, err := d.core.Combine(stream, moert.CombineArgs{Partial: partial.t})
 	if err != nil {
 		return Hidden{}, err
 	}
-	return Hidden{out}, nil
+	return Hidden{c.Out}, nil
 }
 
 // CombineInto is Combine into the caller's tensor, which has at least as many
 // rows as the capacity.
 func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, out Hidden) error {
-	return d.core.CombineInto(stream, partial.t, out.t)
+	_, err := d.core.Combine(stream, moert.CombineArgs{
+		Partial: partial.t,
+		Out:     out.t,
+	})
+	return err
 }
 
 // PartialBuffer is where experts should write their partial sums,
@@ -306,7 +310,7 @@ var programPTX []byte
 // have the same numbers as constants.
 var program = &moert.Program{
 	Name:         "mixtral-8x7b",
-	SpecHash:     "63bb2c6d31ce03776d3c235db42628852656da33b4c7e3cd44253ec4b1c28d8e",
+	SpecHash:     "8b7b01e8893ac8937072f3d7df1a033f590193517359aac6ea59e275b2ac2522",
 	Ranks:        EPSize,
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,

@@ -204,17 +204,21 @@ func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error
 // The result lies in a buffer of the dispatcher and is valid until its next
 // Combine.
 func (d *Dispatcher) Combine(stream moert.Stream, partial Partial) (Hidden, error) {
-	out, err := d.core.Combine(stream, partial.t)
+	c, err := d.core.Combine(stream, moert.CombineArgs{Partial: partial.t})
 	if err != nil {
 		return Hidden{}, err
 	}
-	return Hidden{out}, nil
+	return Hidden{c.Out}, nil
 }
 
 // CombineInto is Combine into the caller's tensor, which has at least as many
 // rows as the capacity.
 func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, out Hidden) error {
-	return d.core.CombineInto(stream, partial.t, out.t)
+	_, err := d.core.Combine(stream, moert.CombineArgs{
+		Partial: partial.t,
+		Out:     out.t,
+	})
+	return err
 }
 
 // PartialBuffer is where experts should write their partial sums,
@@ -306,7 +310,7 @@ var programPTX []byte
 // kernels have the same numbers as constants.
 var program = &moert.Program{
 	Name:         "qwen3-235b-a22b",
-	SpecHash:     "c9a4d3224e687e841d4c8572dbe75e8188f6dc04a502ceb17c45856fa6859f87",
+	SpecHash:     "d3d8b1478eb22c8c5b12bd88bb10b2548f1b0af4345c096e124f62cc71e0fd42",
 	Ranks:        EPSize,
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,

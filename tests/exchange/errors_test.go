@@ -38,7 +38,7 @@ func TestMistakes(t *testing.T) {
 	}
 	finish := func() { // back to where BeginStep is legal
 		for rank := range r.d {
-			r.d[rank].Combine(r.streams[rank], r.d[rank].PartialBuffer())
+			r.d[rank].Combine(r.streams[rank], moert.CombineArgs{Partial: r.d[rank].PartialBuffer()})
 		}
 	}
 	dispatch := func(in inputs) error {
@@ -57,7 +57,7 @@ func TestMistakes(t *testing.T) {
 		want   error
 	}{
 		{"dispatch before BeginStep", nil, func() error { return dispatch(in) }, moert.ErrOrder},
-		{"combine before dispatch", begun, func() error { _, err := d.Combine(s, d.PartialBuffer()); return err }, moert.ErrOrder},
+		{"combine before dispatch", begun, func() error { _, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()}); return err }, moert.ErrOrder},
 		{"BeginStep before combine", dispatched, func() error { return d.BeginStep(s, moert.HostTokens(1)) }, moert.ErrOrder},
 		{"capacity before combine", dispatched, func() error { return d.SetCapacity(1) }, moert.ErrOrder},
 		{"too many tokens", nil, func() error { return d.BeginStep(s, moert.HostTokens(17)) }, moert.ErrTokens},
@@ -71,11 +71,12 @@ func TestMistakes(t *testing.T) {
 		{"misaligned hidden", begun, with(func(i *inputs) { i.hidden.Ptr += 8 }), moert.ErrTensor},
 		{"too few rows of probs", begun, with(func(i *inputs) { i.probs.Rows = 15 }), moert.ErrTensor},
 		{"too few rows of partial", dispatched, func() error {
-			_, err := d.Combine(s, moert.Tensor{Ptr: in.hidden.Ptr, Rows: 31})
+			_, err := d.Combine(s, moert.CombineArgs{Partial: moert.Tensor{Ptr: in.hidden.Ptr, Rows: 31}})
 			return err
 		}, moert.ErrTensor},
 		{"too few rows of out", dispatched, func() error {
-			return d.CombineInto(s, d.PartialBuffer(), moert.Tensor{Ptr: in.hidden.Ptr, Rows: 15})
+			_, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer(), Out: moert.Tensor{Ptr: in.hidden.Ptr, Rows: 15}})
+			return err
 		}, moert.ErrTensor},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -175,7 +176,7 @@ func TestTooManyTokensSeenEarly(t *testing.T) {
 	if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
 		t.Errorf("Dispatch: %v", err)
 	}
-	if _, err := d.Combine(s, d.PartialBuffer()); err != nil {
+	if _, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()}); err != nil {
 		t.Errorf("Combine: %v", err)
 	}
 	for rank, d := range r.d {

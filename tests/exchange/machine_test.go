@@ -143,7 +143,7 @@ func (r *rig) step(rank int, tokens moert.Tokens) error {
 	if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
 		return err
 	}
-	_, err := d.Combine(s, d.PartialBuffer())
+	_, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
 	return err
 }
 

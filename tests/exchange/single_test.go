@@ -24,11 +24,11 @@ func TestOneRank(t *testing.T) {
 		if g.Routing != in.routing || g.Probs != in.probs || g.Hidden != in.hidden {
 			t.Errorf("%s: Dispatch returned %+v, want its arguments", transports, g)
 		}
-		out, err := d.Combine(s, in.hidden)
+		out, err := d.Combine(s, moert.CombineArgs{Partial: in.hidden})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out != in.hidden {
+		if out.Out != in.hidden {
 			t.Errorf("%s: Combine returned %+v, want its argument", transports, out)
 		}
 		if err := d.Synchronize(s); err != nil {
@@ -59,14 +59,14 @@ func TestOneRank(t *testing.T) {
 		if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
 			t.Fatal(err)
 		}
-		if out, err = d.Combine(s, partial); err != nil {
+		if out, err = d.Combine(s, moert.CombineArgs{Partial: partial}); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Synchronize(s); err != nil {
 			t.Fatal(err)
 		}
 		got := make([]byte, 64*2)
-		if err := d.Device().Read(got, out.Ptr); err != nil {
+		if err := d.Device().Read(got, out.Out.Ptr); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 64 {

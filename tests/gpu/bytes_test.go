@@ -146,7 +146,7 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 			t.Fatal(err)
 		}
 	}
-	outputs := make([]moert.Tensor, 2)
+	outputs := make([]moert.Combined, 2)
 	err := r.each(func(_ context.Context, rank int) error {
 		d, s, in := r.d[rank], r.streams[rank], r.in[rank]
 		if err := d.BeginStep(s, moert.HostTokens(tokens[rank])); err != nil {
@@ -156,7 +156,7 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 			return err
 		}
 		var err error
-		if outputs[rank], err = d.Combine(s, d.PartialBuffer()); err != nil {
+		if outputs[rank], err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()}); err != nil {
 			return err
 		}
 		return d.Synchronize(s)
@@ -172,7 +172,9 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 			return []moert.Tensor{g.Routing, g.Probs, g.Hidden}[i].Ptr, total * bytes[i]
 		})
 	}
-	x.Out = r.hash(t, func(rank int) (driver.DevicePtr, int) { return outputs[rank].Ptr, tokens[rank] * p.HiddenRowBytes() })
+	x.Out = r.hash(t, func(rank int) (driver.DevicePtr, int) {
+		return outputs[rank].Out.Ptr, tokens[rank] * p.HiddenRowBytes()
+	})
 	return x
 }
 

@@ -134,7 +134,7 @@ func (r *rig) step(rank, tokens int) error {
 	if _, err := d.Dispatch(s, in[0], in[1], in[2]); err != nil {
 		return err
 	}
-	_, err := d.Combine(s, d.PartialBuffer())
+	_, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
 	return err
 }
 

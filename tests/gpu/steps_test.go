@@ -104,7 +104,7 @@ func testLaunches(t *testing.T, m machine) {
 			_, err = d.Dispatch(s, in[0], in[1], in[2])
 		}
 		if err == nil {
-			_, err = d.Combine(s, d.PartialBuffer())
+			_, err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
 		}
 		g, endErr := s.EndCapture()
 		if err := errors.Join(err, endErr); err != nil {

@@ -173,7 +173,8 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	if rec.out, err = x.d.NewTensor(p.MaxTokens, p.HiddenRowBytes()); err != nil {
 		return err
 	}
-	return x.d.CombineInto(s, partial, rec.out)
+	_, err = x.d.Combine(s, moert.CombineArgs{Partial: partial, Out: rec.out})
+	return err
 }
 
 func (r *rig) launchExperts(x *rank, id int, g moert.Gathered, partial moert.Tensor) error {

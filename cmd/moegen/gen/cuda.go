@@ -13,20 +13,21 @@ import (
 
 // kernelData is what the CUDA templates see.
 type kernelData struct {
-	Model                                           string
-	Ranks, HiddenDim, TopK, MaxTokens               int
-	MaxBlocks, Threads, CountThreads                int
-	Unroll, CombineUnroll                           int
-	Out, Wire, Routing, ProbsName                   string // dtype names of the spec
-	HiddenType, WireType, RoutingType, ProbsType    string // for comments
-	RoutingPack, ProbsPack, IndexType, LdReduceType string
-	RoutingPacks, ProbsPacks, HiddenPacks           int
-	WirePacks, WireElements, OutElements            int
-	HasPack8, HasPack4, CastsOutput                 bool
-	Unicast, P2P, NCCL                              bool     // any of nvls and p2p; p2p; nccl
-	Transports                                      []string // those with dispatch and combine kernels of their own
-	TransportNames                                  []string // all, as in the spec
-	Layout                                          Layout
+	Model                                        string
+	Ranks, HiddenDim, TopK, MaxTokens            int
+	MaxBlocks, Threads, CountThreads             int
+	Unroll                                       int
+	Out, Wire, Routing, ProbsName                string // dtype names of the spec
+	HiddenType, WireType, RoutingType, ProbsType string // for comments
+	RoutingPack, ProbsPack, IndexType            string
+	RoutingPacks, ProbsPacks, HiddenPacks        int
+	WirePacks                                    int
+	HasPack8, HasPack4                           bool
+	Unicast, P2P, NCCL                           bool     // any of nvls and p2p; p2p; nccl
+	Transports                                   []string // those with dispatch and combine kernels of their own
+	TransportNames                               []string // all, as in the spec
+	Layout                                       Layout
+	combineData
 }
 
 var packTypes = map[int]string{16: "uint4", 8: "uint2", 4: "uint32_t"}
@@ -39,34 +40,22 @@ func newKernelData(s *spec.Spec) kernelData {
 		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
 		MaxBlocks: launch.MaxBlocks, Threads: launch.Threads, CountThreads: launch.CountThreads,
 		Unroll: 4,
-		// About eight loads of 16 bytes in flight a thread.
-		CombineUnroll: max(1, 8/max(s.EPSize, 2)/(s.WireRowBytes()/s.HiddenRowBytes())),
-		Out:           string(s.DType), Wire: string(s.Combine.Wire),
+		Out:    string(s.DType), Wire: string(s.Combine.Wire),
 		Routing: string(s.RoutingDType), ProbsName: string(s.ProbsDType),
 		HiddenType: string(s.DType), WireType: string(s.Combine.Wire),
 		RoutingType: string(s.RoutingDType), ProbsType: string(s.ProbsDType),
 		RoutingPack: packTypes[routingPack], ProbsPack: packTypes[probsPack],
 		RoutingPacks: s.RoutingRowBytes() / routingPack, ProbsPacks: s.ProbsRowBytes() / probsPack,
 		HiddenPacks: s.HiddenRowBytes() / 16, WirePacks: s.WireRowBytes() / 16,
-		WireElements: 16 / s.Combine.Wire.Size(), OutElements: 16 / s.DType.Size(),
-		HasPack8:    routingPack == 8 || probsPack == 8,
-		HasPack4:    routingPack == 4 || probsPack == 4,
-		CastsOutput: s.Combine.Wire != s.DType,
-		IndexType:   "int32_t",
-		Layout:      launch.Layout,
+		HasPack8:  routingPack == 8 || probsPack == 8,
+		HasPack4:  routingPack == 4 || probsPack == 4,
+		IndexType: "int32_t",
+		Layout:    launch.Layout,
 	}
 	// Loop bounds go past the last pack by up to a whole unrolled grid.
 	packs := int64(s.MaxTokens) * int64(max(d.WirePacks, d.HiddenPacks))
 	if packs+int64(s.SMLimit)*threads*int64(d.Unroll)*2 >= 1<<31 {
 		d.IndexType = "int64_t"
-	}
-	switch s.Combine.Wire {
-	case spec.FP32:
-		d.LdReduceType = ".v4.f32"
-	case spec.FP16:
-		d.LdReduceType = ".acc::f32.v4.f16x2"
-	default:
-		d.LdReduceType = ".acc::f32.v4.bf16x2"
 	}
 	transports := s.Transports
 	if s.EPSize == 1 {
@@ -82,14 +71,15 @@ func newKernelData(s *spec.Spec) kernelData {
 	d.Unicast = len(d.Transports) > 0
 	d.P2P = slices.Contains(d.Transports, string(spec.P2P))
 	d.NCCL = slices.Contains(s.Transports, spec.NCCL)
+	d.combineData = newCombineData(s, d.Transports, d.NCCL)
 	return d
 }
 
 // parts lists the template files in the order of the generated source.
 func (d *kernelData) parts() []string {
-	parts := []string{"header.cu.tmpl", "layout.cu.tmpl", "memory.cuh", "signal.cuh"}
-	if d.Unicast || d.CastsOutput {
-		parts = append(parts, "numbers.cuh.tmpl")
+	parts := []string{"header.cu.tmpl", "layout.cu.tmpl", "memory.cuh", "signal.cuh", "numbers.cuh.tmpl"}
+	if d.HasRanks {
+		parts = append(parts, "rankorder.cuh.tmpl")
 	}
 	if slices.Contains(d.Transports, string(spec.NVLS)) {
 		parts = append(parts, "nvls.cuh.tmpl")
@@ -97,9 +87,19 @@ func (d *kernelData) parts() []string {
 	if d.P2P {
 		parts = append(parts, "p2p.cuh.tmpl")
 	}
+	if d.QuantizesOutput {
+		parts = append(parts, "quantize.cuh")
+	}
 	parts = append(parts, "counts.cu.tmpl")
 	if d.Unicast {
-		parts = append(parts, "dispatch.cu.tmpl", "combine.cu.tmpl")
+		parts = append(parts, "dispatch.cu.tmpl")
+	}
+	if d.Fused {
+		parts = append(parts, "epilogue.cuh.tmpl")
+	}
+	parts = append(parts, "sums.cuh.tmpl")
+	if d.Unicast {
+		parts = append(parts, "combine.cu.tmpl")
 	}
 	if d.NCCL {
 		parts = append(parts, "nccl.cu.tmpl")

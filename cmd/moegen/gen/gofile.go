@@ -42,6 +42,7 @@ func goFile(s *spec.Spec, pkg, name string, o *Options) ([]byte, error) {
 	g.shape()
 	g.tensors()
 	g.exchangeTypes()
+	g.combineTypes()
 	g.dispatcher()
 	g.steps()
 	g.buffers()

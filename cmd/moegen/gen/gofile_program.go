@@ -11,7 +11,7 @@ import (
 
 // runtimeNames are package runtime's constants for what specs name.
 var runtimeNames = map[string]string{
-	"bf16": "BF16", "fp16": "FP16", "fp32": "FP32", "int16": "Int16", "int32": "Int32", "int64": "Int64",
+	"fp8_e4m3": "FP8", "bf16": "BF16", "fp16": "FP16", "fp32": "FP32", "int16": "Int16", "int32": "Int32", "int64": "Int64",
 	"nvls": "NVLS", "p2p": "P2P", "nccl": "NCCL",
 }
 
@@ -62,6 +62,9 @@ func (g *goPackage) program() {
 			field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
 			field("Control", offset(l.ControlBytes)), field("Step", offset(l.StepOffset)), field("Epochs", offset(l.EpochOffset)))),
 		field("Source", jen.Id(source)),
+	}
+	if e := g.epilogueProgram(); e != nil {
+		fields = append(fields, field("Epilogue", e))
 	}
 	without := ""
 	if g.ptx {

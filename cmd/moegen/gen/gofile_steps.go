@@ -8,7 +8,6 @@ import (
 
 // steps emits the operations of a step.
 func (g *goPackage) steps() {
-	hidden, partial := g.exported("Hidden"), g.exported("Partial")
 	local, gathered := g.exported("Local"), g.exported("Gathered")
 
 	g.method("BeginStep", `BeginStep tells every rank, on the GPU, how many tokens each rank brings to the step. It comes before the step's first Dispatch.`).
@@ -29,20 +28,7 @@ func (g *goPackage) steps() {
 	)
 	g.Line()
 
-	g.method("Combine", fmt.Sprintf(`Combine adds up all ranks' partial sums, %s, and yields the rows of the rank's own tokens, %s.
-Row i of partial belongs to row i of what Dispatch gathered; partial may be PartialBuffer, which saves a copy.
-The result lies in a buffer of the dispatcher and is valid until its next Combine.`, g.partial("G"), g.hidden("T"))).
-		Params(stream(), jen.Id("partial").Id(partial)).Params(jen.Id(hidden), jen.Error()).Block(
-		jen.List(jen.Id("out"), jen.Err()).Op(":=").Add(core("Combine", jen.Id("stream"), raw("partial"))),
-		returnIfErr(jen.Id(hidden).Values()),
-		jen.Return(jen.Id(hidden).Values(jen.Id("out")), jen.Nil()),
-	)
-	g.Line()
-
-	g.method("CombineInto", `CombineInto is Combine into the caller's tensor, which has at least as many rows as the capacity.`).
-		Params(stream(), jen.Id("partial").Id(partial), jen.Id("out").Id(hidden)).Error().Block(
-		jen.Return(core("CombineInto", jen.Id("stream"), raw("partial"), raw("out"))))
-	g.Line()
+	g.combineMethods()
 }
 
 // raw is the tensor of package runtime within a typed one.
@@ -70,6 +56,7 @@ Write to it between Dispatch and Combine only; the other ranks read it until Com
 	rowBytes := map[string][2]string{
 		"Hidden": {"HiddenDim", string(g.spec.DType)}, "Probs": {"TopK", string(g.spec.ProbsDType)},
 		"Routing": {"TopK", string(g.spec.RoutingDType)}, "Partial": {"HiddenDim", string(g.spec.Combine.Wire)},
+		"Output": {"HiddenDim", string(g.spec.Combine.Output)}, "NormWeight": {"HiddenDim", string(g.spec.Combine.RMSNorm.Weight)},
 	}
 	for _, t := range g.tensorTypes() {
 		name, row := g.exported(t.name), rowBytes[t.name]

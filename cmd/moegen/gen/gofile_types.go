@@ -35,12 +35,12 @@ type tensor struct {
 }
 
 func (g *goPackage) tensorTypes() []tensor {
-	return []tensor{
+	return append([]tensor{
 		{"Hidden", "h", g.hidden("rows"), "the tokens' hidden states"},
 		{"Probs", "p", g.probs("rows"), "the tokens' routing probabilities"},
 		{"Routing", "r", g.routing("rows"), "the ids of the experts that the tokens are routed to"},
 		{"Partial", "p", g.partial("rows"), "one rank's sums over its own experts"},
-	}
+	}, g.combineTensors()...)
 }
 
 // tensors emits a type for each tensor. They are structs with an unexported

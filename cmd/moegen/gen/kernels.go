@@ -24,7 +24,7 @@ func kernelsOf(s *spec.Spec) []Kernel {
 	if d.NCCL {
 		add("moegen_nccl_announce", 32)
 		add("moegen_nccl_counts", launch.CountThreads)
-		for _, name := range []string{"pad", "compact", "expand", "output"} {
+		for _, name := range []string{"pad", "compact", "expand", "combine"} {
 			add("moegen_nccl_"+name, launch.Threads)
 		}
 	}

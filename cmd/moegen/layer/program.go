@@ -20,15 +20,16 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	launch := gen.LaunchOf(s)
+	launch, e := gen.LaunchOf(s), gen.EpilogueOf(s)
 	l := launch.Layout
 	p := &moert.Program{
 		Name: s.Model, SpecHash: s.Hash(),
 		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
 		Hidden: moert.DType(s.DType), Routing: moert.DType(s.RoutingDType),
 		Probs: moert.DType(s.ProbsDType), Wire: moert.DType(s.Combine.Wire),
-		Timeout: s.Timeout,
-		Threads: launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
+		Epilogue: moert.Epilogue{Shared: e.Shared, Residual: e.Residual, Norm: moert.DType(e.Norm), Sum: e.Sum, Output: moert.DType(e.Output)},
+		Timeout:  s.Timeout,
+		Threads:  launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
 		Layout: moert.Layout{
 			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
 			Control: l.ControlBytes, Step: l.StepOffset, Epochs: l.EpochOffset,

@@ -157,7 +157,7 @@ func (r *rank) enqueue(t moert.Tokens) error {
 			return err
 		}
 		if l < len(r.layers)-1 {
-			err = d.CombineInto(s, partial, b.out)
+			_, err = d.Combine(s, moert.CombineArgs{Partial: partial, Out: b.out})
 		} else {
 			err = r.combine(partial, b.out)
 		}
@@ -171,12 +171,12 @@ func (r *rank) enqueue(t moert.Tokens) error {
 // combine is for the last layer, so that Combine and its own buffer are used
 // too.
 func (r *rank) combine(partial, out moert.Tensor) error {
-	result, err := r.dispatcher.Combine(r.stream, partial)
+	combined, err := r.dispatcher.Combine(r.stream, moert.CombineArgs{Partial: partial})
 	if err != nil {
 		return err
 	}
-	r.combined = result
-	return r.stream.CopyAsync(out.Ptr, result.Ptr, uint64(r.outRows()*r.config.Program.HiddenRowBytes()))
+	r.combined = combined.Out
+	return r.stream.CopyAsync(out.Ptr, combined.Out.Ptr, uint64(r.outRows()*r.config.Program.HiddenRowBytes()))
 }
 
 // capture makes the graph that replays launch.
