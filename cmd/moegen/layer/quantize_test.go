@@ -1,0 +1,206 @@
+package layer
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/driver"
+	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/runtime/nvcc"
+	"github.com/moegen/moegen/templates"
+)
+
+// quantizeKernel quantises blocks, one for every 16 threads.
+const quantizeKernel = `
+extern "C" __global__ void quantize_blocks(const float* in, int blocks, uint2* q, float* scales) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i / 16 >= blocks) return;
+  float x[8];
+  for (int e = 0; e < 8; ++e) x[e] = in[8 * i + e];
+  float scale;
+  q[i] = quantize_block(x, &scale);
+  if (i % 16 == 0) scales[i / 16] = scale;
+}
+`
+
+// TestQuantizeBits: what the kernels make of a block is what the definition of
+// the format says, bit by bit.
+func TestQuantizeBits(t *testing.T) {
+	in := quantizeInputs()
+	q, scales := emulateQuantize(t, in)
+	want := make([]byte, quantBlock)
+	for b, block := range slices.Collect(slices.Chunk(in, quantBlock)) {
+		scale := quantize(want, block)
+		if math.Float32bits(scale) != math.Float32bits(scales[b]) {
+			t.Errorf("block %d: scale %v, want %v", b, scales[b], scale)
+		}
+		if got := q[b*quantBlock:][:quantBlock]; !bytes.Equal(got, want) {
+			i := firstDifference(got, want)
+			t.Errorf("block %d: element %d, %v, becomes %#x, want %#x", b, i, block[i], got[i], want[i])
+		}
+	}
+}
+
+// TestQuantizeDefinition: the reference says what people know of the format.
+func TestQuantizeDefinition(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for _, c := range []struct {
+		in   float32
+		want byte
+	}{
+		{0, 0}, {float32(math.Copysign(0, -1)), 0x80}, {1, 0x38}, {-1, 0xb8}, {448, 0x7e}, {464, 0x7e}, {1e30, 0x7e}, {-inf, 0xfe},
+		{nan, 0x7f}, {1.0 / 512, 1}, {1.0 / 1024, 0}, {3.0 / 1024, 2}, {1.0625, 0x38}, {1.1875, 0x3a}, {7.0 / 512, 7}, {15.0 / 1024, 8},
+	} {
+		if got := toE4M3(c.in); got != c.want {
+			t.Errorf("%v becomes %#x, want %#x", c.in, got, c.want)
+		}
+	}
+	for b := range 256 {
+		v := fromE4M3(byte(b))
+		if got := toE4M3(float32(v)); v == v && got != byte(b) {
+			t.Errorf("%#x is %v, and that is %#x", b, v, got)
+		}
+	}
+	q := make([]byte, 4)
+	for _, c := range []struct {
+		in    []float32
+		q     []byte
+		scale float32
+	}{
+		{[]float32{0, 0, 0, 0}, []byte{0, 0, 0, 0}, float32(1e-4) / 448},
+		{[]float32{1e-4, -1e-4, 5e-5, 0}, []byte{0x7e, 0xfe, 0x76, 0}, float32(1e-4) / 448},
+		{[]float32{1e-6, 0, 0, 0}, []byte{0x49, 0, 0, 0}, float32(1e-4) / 448}, // 4.48, to 4.5
+		{[]float32{448, 1, -1, 0.5}, []byte{0x7e, 0x38, 0xb8, 0x30}, 1},
+		{[]float32{nan, 896, 2, 0}, []byte{0x7f, 0x7e, 0x38, 0}, 2},
+		{[]float32{inf, -inf, 1e30, nan}, []byte{0x7e, 0xfe, 0, 0x7f}, math.MaxFloat32 / 448},
+		{[]float32{math.MaxFloat32, 0, 0, 0}, []byte{0x7e, 0, 0, 0}, math.MaxFloat32 / 448},
+	} {
+		if scale := quantize(q, c.in); !bytes.Equal(q, c.q) || scale != c.scale {
+			t.Errorf("%v becomes %#x with scale %v, want %#x with %v", c.in, q, scale, c.q, c.scale)
+		}
+	}
+}
+
+// quantizeInputs are blocks of all kinds.
+func quantizeInputs() []float32 {
+	rng := rand.New(rand.NewPCG(1, 2))
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	var all []float32
+	add := func(f func(i int) float32) {
+		for i := range quantBlock {
+			all = append(all, f(i))
+		}
+	}
+	with := func(f func(i int) float32, special ...float32) {
+		at := rng.IntN(quantBlock - len(special))
+		add(func(i int) float32 {
+			if i >= at && i < at+len(special) {
+				return special[i-at]
+			}
+			return f(i)
+		})
+	}
+	normal := func(int) float32 { return float32(rng.NormFloat64()) }
+	zero := func(int) float32 { return 0 }
+	for range 20 {
+		add(normal)
+		// Magnitudes over all of fp32's range, subnormals among them.
+		add(func(int) float32 { return math.Float32frombits(rng.Uint32() &^ (1 << 30)) })
+		scale := float32(math.Exp2(float64(rng.IntN(200) - 100)))
+		add(func(int) float32 { return scale * float32(rng.NormFloat64()) })
+	}
+	add(zero)
+	add(func(int) float32 { return float32(math.Copysign(0, -1)) })
+	for _, most := range []float32{1e-4, 9.9e-5, 1e-6, 1e-38, 1e-45, 448, 1, math.MaxFloat32, 1e-4 * 1.0000001} {
+		with(zero, most)
+		with(zero, -most)
+		add(func(i int) float32 { return most * float32(i-64) / 64 })
+	}
+	for _, special := range [][]float32{{nan}, {inf}, {-inf}, {nan, inf, -inf}, {-nan, 3}} {
+		with(normal, special...)
+		with(zero, special...)
+	}
+	add(func(int) float32 { return nan })
+	add(func(int) float32 { return inf })
+	// With a largest magnitude of 448 nothing is scaled: every number of the
+	// format, every tie between two, and the neighbours of those.
+	var exact []float32
+	for b := range 0x7e {
+		tie := float32(e4m3[b]+e4m3[b+1]) / 2
+		exact = append(exact, float32(e4m3[b]), tie, math.Nextafter32(tie, 0), math.Nextafter32(tie, 500))
+	}
+	for part := range slices.Chunk(exact, quantBlock-1) {
+		for _, sign := range []float32{1, -1} {
+			add(func(i int) float32 {
+				if i < len(part) {
+					return sign * part[i]
+				}
+				return 448
+			})
+		}
+	}
+	return all
+}
+
+// emulateQuantize runs the kernel on an emulated GPU.
+func emulateQuantize(t *testing.T, in []float32) (q []byte, scales []float32) {
+	t.Helper()
+	if _, err := nvcc.Find(t.Context()); err != nil {
+		t.Skipf("kernels have to be compiled: %v", err)
+	}
+	function, err := fs.ReadFile(templates.CUDA(), "quantize.cuh")
+	must(t, err)
+	drv, err := emu.New(emu.Config{Devices: 1})
+	must(t, err)
+	dev := drv.Devices()[0]
+	source := fmt.Sprintf("#include <cstdint>\n%s%s", function, quantizeKernel)
+	module, _, err := moert.LoadSource(t.Context(), dev, "quantize.cu", []byte(source), nil)
+	must(t, err)
+	kernel, err := module.Function("quantize_blocks")
+	must(t, err)
+	blocks := len(in) / quantBlock
+	alloc := func(bytes int) driver.DevicePtr {
+		p, err := dev.Alloc(uint64(bytes))
+		must(t, err)
+		return p
+	}
+	from, to, scale := alloc(4*len(in)), alloc(len(in)), alloc(4*blocks)
+	data, err := binary.Append(nil, binary.LittleEndian, in)
+	must(t, err)
+	must(t, dev.Write(from, data))
+	stream, err := dev.NewStream()
+	must(t, err)
+	params, err := binary.Append(nil, binary.LittleEndian, []uint64{uint64(from), uint64(blocks), uint64(to), uint64(scale)})
+	must(t, err)
+	const threads = 64
+	shape := driver.LaunchConfig{Grid: driver.Dim3{X: (16*blocks + threads - 1) / threads}, Block: driver.Dim3{X: threads}}
+	must(t, stream.Launch(kernel, shape, params))
+	must(t, stream.Synchronize())
+	q, words := make([]byte, len(in)), make([]byte, 4*blocks)
+	must(t, dev.Read(q, to))
+	must(t, dev.Read(words, scale))
+	scales = make([]float32, blocks)
+	_, err = binary.Decode(words, binary.LittleEndian, scales)
+	must(t, err)
+	must(t, stream.Close())
+	must(t, module.Unload())
+	for _, p := range []driver.DevicePtr{from, to, scale} {
+		must(t, dev.Free(p))
+	}
+	must(t, drv.Close())
+	return q, scales
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
