@@ -16,8 +16,8 @@ import (
 // Dispatcher exchanges the tokens of one model's MoE layers for one rank. It
 // is the untyped core of what generated packages export.
 //
-// A step is BeginStep, then Dispatch and Combine in turn, once a layer. All
-// three only enqueue kernels on the caller's stream: nothing in a step waits
+// A step is BeginStep or NextStep, then Dispatch and Combine in turn, once a
+// layer. All of them only enqueue kernels on the caller's stream: nothing in a step waits
 // for the host, allocates, or synchronises, and all of it may be captured into
 // a graph. Operations of one group run in one order on all ranks, on one
 // stream per rank. A Dispatcher may be used by one goroutine at a time.
@@ -40,6 +40,7 @@ type Dispatcher struct {
 
 	capacity int
 	state    state
+	first    *Tokens // of a step whose counts its first dispatch exchanges; nil once they are
 	failed   error
 	scratch  params // reused by every launch
 	prefix   int    // length of the packed Group at scratch's start
@@ -55,10 +56,11 @@ const (
 	stateClosed
 )
 
-// engine enqueues the three operations over one transport.
+// engine enqueues a step's operations over one transport.
 type engine interface {
 	counts(s driver.Stream, t Tokens) error
-	dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error
+	// dispatch exchanges the counts of a step too where first is not nil.
+	dispatch(s driver.Stream, r Rows, first *Tokens) error
 	combine(s driver.Stream, a CombineArgs) error
 }
 

@@ -8,21 +8,22 @@ import (
 
 // kernelEngine runs moegen's own kernels, over nvls or p2p.
 type kernelEngine struct {
-	d                               *Dispatcher
-	countsFn, dispatchFn, combineFn driver.Function
+	d                                        *Dispatcher
+	countsFn, dispatchFn, firstFn, combineFn driver.Function
 }
 
 func newKernelEngine(d *Dispatcher) (*kernelEngine, error) {
 	e := &kernelEngine{d: d}
 	err := d.functions(map[string]*driver.Function{
-		"moegen_counts":                          &e.countsFn,
-		"moegen_dispatch_" + string(d.transport): &e.dispatchFn,
-		"moegen_combine_" + string(d.transport):  &e.combineFn,
+		"moegen_counts": &e.countsFn,
+		"moegen_first_dispatch_" + string(d.transport): &e.firstFn,
+		"moegen_dispatch_" + string(d.transport):       &e.dispatchFn,
+		"moegen_combine_" + string(d.transport):        &e.combineFn,
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range []driver.Function{e.dispatchFn, e.combineFn} {
+	for _, f := range []driver.Function{e.firstFn, e.dispatchFn, e.combineFn} {
 		if err := d.checkResident(f); err != nil {
 			return nil, err
 		}
@@ -75,19 +76,18 @@ func oneBlock(threads int) driver.LaunchConfig {
 
 func (e *kernelEngine) counts(s driver.Stream, t Tokens) error {
 	p := e.d.begin()
-	p.ptr(t.ptr)
-	p.i32(t.n)
-	p.i32(e.d.prog.blocks(e.d.capacity))
-	p.i32(e.d.capacity)
+	p.bring(t, e.d.prog.blocks(e.d.capacity), e.d.capacity)
 	return s.Launch(e.countsFn, oneBlock(e.d.prog.CountThreads), *p)
 }
 
-func (e *kernelEngine) dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error {
+func (e *kernelEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	p := e.d.begin()
-	p.ptr(routing)
-	p.ptr(probs)
-	p.ptr(hidden)
-	return s.Launch(e.dispatchFn, e.d.grid(), *p)
+	p.rows(e.d.prog, r)
+	if first == nil {
+		return s.Launch(e.dispatchFn, e.d.grid(), *p)
+	}
+	p.bring(*first, e.d.prog.blocks(e.d.capacity), e.d.capacity)
+	return s.Launch(e.firstFn, e.d.grid(), *p)
 }
 
 func (e *kernelEngine) combine(s driver.Stream, a CombineArgs) error {

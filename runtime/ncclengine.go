@@ -16,12 +16,9 @@ type ncclEngine struct {
 	announceFn, countsFn, padFn, compactFn, expandFn, combineFn driver.Function
 
 	word, words        driver.DevicePtr // this rank's count word, and all ranks'
-	send, recv         rowBuffers       // [capacity] and [ranks][capacity]
+	send, recv         Rows             // [capacity] and [ranks][capacity]
 	partials, received driver.DevicePtr // [ranks][capacity] wire rows, for each rank and of each
 }
-
-// rowBuffers holds rows of the three tensors.
-type rowBuffers struct{ routing, probs, hidden driver.DevicePtr }
 
 func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 	e := &ncclEngine{d: d}
@@ -44,9 +41,10 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 		sent  bool // padding rows travel too: let them be zeros rather than anything
 	}{
 		{&e.word, 8, true}, {&e.words, 8 * p.Ranks, false},
-		{&e.send.routing, rows * p.RoutingRowBytes(), true}, {&e.recv.routing, all * p.RoutingRowBytes(), false},
-		{&e.send.probs, rows * p.ProbsRowBytes(), true}, {&e.recv.probs, all * p.ProbsRowBytes(), false},
-		{&e.send.hidden, rows * p.HiddenRowBytes(), true}, {&e.recv.hidden, all * p.HiddenRowBytes(), false},
+		{&e.send.Routing.Ptr, rows * p.RoutingRowBytes(), true}, {&e.recv.Routing.Ptr, all * p.RoutingRowBytes(), false},
+		{&e.send.Probs.Ptr, rows * p.ProbsRowBytes(), true}, {&e.recv.Probs.Ptr, all * p.ProbsRowBytes(), false},
+		{&e.send.Scales.Ptr, rows * p.ScaleRowBytes(), true}, {&e.recv.Scales.Ptr, all * p.ScaleRowBytes(), false},
+		{&e.send.Hidden.Ptr, rows * p.PayloadRowBytes(), true}, {&e.recv.Hidden.Ptr, all * p.PayloadRowBytes(), false},
 		{&e.partials, all * p.WireRowBytes(), true}, {&e.received, all * p.WireRowBytes(), false},
 	} {
 		if *b.at, err = d.alloc(uint64(b.bytes)); err != nil {
@@ -81,10 +79,7 @@ func (e *ncclEngine) counts(s driver.Stream, t Tokens) error {
 	d := e.d
 	blocks := d.prog.blocks(d.capacity)
 	p := d.begin()
-	p.ptr(t.ptr)
-	p.i32(t.n)
-	p.i32(blocks)
-	p.i32(d.capacity)
+	p.bring(t, blocks, d.capacity)
 	p.ptr(e.word)
 	if err := s.Launch(e.announceFn, oneBlock(32), *p); err != nil {
 		return err
@@ -93,33 +88,46 @@ func (e *ncclEngine) counts(s driver.Stream, t Tokens) error {
 		return err
 	}
 	p = d.begin()
+	p.bring(t, blocks, d.capacity)
 	p.ptr(e.words)
-	p.i32(blocks)
 	return s.Launch(e.countsFn, oneBlock(d.prog.CountThreads), *p)
 }
 
-func (e *ncclEngine) dispatch(s driver.Stream, routing, probs, hidden driver.DevicePtr) error {
+// dispatch exchanges a step's counts before the rows: NCCL's collectives take
+// sizes from the host.
+func (e *ncclEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
+	if first != nil {
+		if err := e.counts(s, *first); err != nil {
+			return err
+		}
+	}
 	d, capacity := e.d, uint64(e.d.capacity)
 	p := d.begin()
-	for _, ptr := range []driver.DevicePtr{routing, probs, hidden, e.send.routing, e.send.probs, e.send.hidden} {
-		p.ptr(ptr)
-	}
+	p.rows(d.prog, r)
+	p.travelling(d.prog, e.send)
 	if err := s.Launch(e.padFn, d.grid(), *p); err != nil {
 		return err
 	}
 	err := e.collect(func() error {
-		return errors.Join(
-			e.comm.AllGather(s, e.send.routing, e.recv.routing, capacity*uint64(d.prog.RoutingRowBytes())),
-			e.comm.AllGather(s, e.send.probs, e.recv.probs, capacity*uint64(d.prog.ProbsRowBytes())),
-			e.comm.AllGather(s, e.send.hidden, e.recv.hidden, capacity*uint64(d.prog.HiddenRowBytes())))
+		var errs []error
+		for _, t := range []struct {
+			send, recv Tensor
+			rowBytes   int
+		}{
+			{e.send.Routing, e.recv.Routing, d.prog.RoutingRowBytes()}, {e.send.Probs, e.recv.Probs, d.prog.ProbsRowBytes()},
+			{e.send.Scales, e.recv.Scales, d.prog.ScaleRowBytes()}, {e.send.Hidden, e.recv.Hidden, d.prog.PayloadRowBytes()},
+		} {
+			if t.rowBytes > 0 {
+				errs = append(errs, e.comm.AllGather(s, t.send.Ptr, t.recv.Ptr, capacity*uint64(t.rowBytes)))
+			}
+		}
+		return errors.Join(errs...)
 	})
 	if err != nil {
 		return err
 	}
 	p = d.begin()
-	p.ptr(e.recv.routing)
-	p.ptr(e.recv.probs)
-	p.ptr(e.recv.hidden)
+	p.travelling(d.prog, e.recv)
 	p.i32(d.capacity)
 	return s.Launch(e.compactFn, d.grid(), *p)
 }

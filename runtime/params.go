@@ -36,3 +36,34 @@ func (p *params) group(symm []driver.DevicePtr, multicast, control driver.Device
 	p.i32(rank)
 	p.align(8)
 }
+
+// rows packs struct Rows.
+func (p *params) rows(prog *Program, r Rows) {
+	p.align(8)
+	p.ptr(r.Routing.Ptr)
+	p.ptr(r.Probs.Ptr)
+	if prog.GivenScales() {
+		p.ptr(r.Scales.Ptr)
+	}
+	p.ptr(r.Hidden.Ptr)
+}
+
+// bring packs struct Bring.
+func (p *params) bring(t Tokens, blocks, capacity int) {
+	p.align(8)
+	p.ptr(t.ptr)
+	p.i32(t.n)
+	p.i32(blocks)
+	p.i32(capacity)
+	p.align(8)
+}
+
+// travelling packs struct Travelling.
+func (p *params) travelling(prog *Program, r Rows) {
+	p.ptr(r.Routing.Ptr)
+	p.ptr(r.Probs.Ptr)
+	if prog.ScaleBlock > 0 {
+		p.ptr(r.Scales.Ptr)
+	}
+	p.ptr(r.Hidden.Ptr)
+}

@@ -26,20 +26,27 @@ const (
 	Int32 DType = "int32"
 	Int64 DType = "int64"
 	FP8   DType = "fp8_e4m3"
+	FP4   DType = "fp4_e2m1" // two in a byte
+	UE8M0 DType = "ue8m0"    // a power of two: a scale
 )
 
-// Size returns an element's size in bytes.
-func (t DType) Size() int {
+// Bits returns an element's size in bits.
+func (t DType) Bits() int {
 	switch t {
-	case FP8:
-		return 1
-	case BF16, FP16, Int16:
-		return 2
-	case Int64:
+	case FP4:
+		return 4
+	case FP8, UE8M0:
 		return 8
+	case BF16, FP16, Int16:
+		return 16
+	case Int64:
+		return 64
 	}
-	return 4
+	return 32
 }
+
+// Size returns an element's size in bytes, 0 for FP4.
+func (t DType) Size() int { return t.Bits() / 8 }
 
 // Transport is a way to move tokens between GPUs.
 type Transport string
@@ -63,12 +70,22 @@ type Program struct {
 	TopK      int // experts a token is routed to
 	MaxTokens int // tokens per rank and step, at most
 
-	Hidden  DType // of tokens, gathered tokens and outputs
+	Input   DType // of the tokens that a rank brings
+	Payload DType // of gathered tokens: another than Input where dispatch quantises
+	Hidden  DType // of outputs
 	Routing DType // of expert ids
 	Probs   DType // of routing probabilities
 	Wire    DType // of the experts' partial sums
 
 	Epilogue Epilogue // of combine
+
+	// Scale is the type of the scales that are gathered with tokens, of which
+	// ScaleBlock elements share one; 0 where tokens have none.
+	Scale      DType
+	ScaleBlock int
+
+	Padded bool // gathered rows of each rank start at a multiple of the capacity
+	Fills  bool // dispatch sets the routing of rows without a token to -1
 
 	Transports   []Transport   // in order of preference
 	Timeout      time.Duration // a wait longer than this fails the group
@@ -95,20 +112,39 @@ type PlanRow struct {
 type Layout struct {
 	// Offsets in symmetric memory. Signals, all that holds an epoch, reaches to
 	// Routing.
-	Signals, Routing, Probs, Hidden, Partial uint64
-	Bytes                                    uint64 // size of the symmetric memory
+	Signals, Routing, Probs, Scales, Hidden, Partial uint64
+	Bytes                                            uint64 // size of the symmetric memory
 
 	Control uint64 // size of the private state
 	Step    uint64 // offset of the step's counts in it
 	Epochs  uint64 // offset of the epochs, 4 bytes each, to the end
 }
 
-// RoutingRowBytes, ProbsRowBytes, HiddenRowBytes and WireRowBytes are the
-// sizes of one token's row in the tensors.
+// The sizes of one token's row in the tensors, in bytes: what a rank brings
+// (InputRowBytes), what is gathered (PayloadRowBytes, ScaleRowBytes), partial
+// sums (WireRowBytes) and outputs (HiddenRowBytes).
 func (p *Program) RoutingRowBytes() int { return p.TopK * p.Routing.Size() }
 func (p *Program) ProbsRowBytes() int   { return p.TopK * p.Probs.Size() }
+func (p *Program) InputRowBytes() int   { return p.HiddenDim * p.Input.Bits() / 8 }
+func (p *Program) PayloadRowBytes() int { return p.HiddenDim * p.Payload.Bits() / 8 }
 func (p *Program) HiddenRowBytes() int  { return p.HiddenDim * p.Hidden.Size() }
 func (p *Program) WireRowBytes() int    { return p.HiddenDim * p.Wire.Size() }
+
+func (p *Program) ScaleRowBytes() int {
+	if p.ScaleBlock == 0 {
+		return 0
+	}
+	return p.HiddenDim / p.ScaleBlock * p.Scale.Size()
+}
+
+// Quantizes reports whether dispatch quantises the tokens.
+func (p *Program) Quantizes() bool { return p.Payload != p.Input }
+
+// GivenScales reports whether ranks bring scales with their tokens.
+func (p *Program) GivenScales() bool { return p.ScaleBlock > 0 && !p.Quantizes() }
+
+// passesThrough reports whether dispatch has nothing to do.
+func (p *Program) passesThrough() bool { return p.Ranks == 1 && !p.Quantizes() && !p.Fills }
 
 // blocks is the grid for a capacity.
 func (p *Program) blocks(capacity int) int {

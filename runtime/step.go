@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/moegen/moegen/runtime/driver"
 )
@@ -20,28 +21,39 @@ func HostTokens(n int) Tokens { return Tokens{n: n} }
 // DeviceTokens is the address of an int32 count in device memory.
 func DeviceTokens(p driver.DevicePtr) Tokens { return Tokens{ptr: p} }
 
+// Rows are tensors with one row for each token.
+type Rows struct {
+	Routing, Probs, Hidden Tensor
+	Scales                 Tensor // of Hidden, where it is quantised
+}
+
 // Gathered is what Dispatch yields: views of the rank's gather buffers, valid
-// until the next Dispatch. Only the first *Step.Total rows hold tokens.
+// until the next Dispatch. Rows is the most there can be. Rank r's tokens are
+// in rows Step.Offsets[r] to Step.Offsets[r]+Step.Counts[r].
 type Gathered struct {
-	Routing, Probs, Hidden Tensor // Rows is the most there can be
-	Step                   Step
+	Rows
+	Step Step
 }
 
 // Step locates a step's counts in device memory: uint32 words that expert
-// kernels may read after BeginStep.
+// kernels may read, after BeginStep or after the step's first Dispatch.
 type Step struct {
-	Total   driver.DevicePtr // tokens of all ranks: rows of the gathered tensors
-	Max     driver.DevicePtr // most tokens that one rank has
-	Local   driver.DevicePtr // tokens of this rank
-	Counts  driver.DevicePtr // [ranks] tokens of each rank
-	Offsets driver.DevicePtr // [ranks+1] first gathered row of each rank
+	Total    driver.DevicePtr // rows of the gathered tensors to look at: all ranks' tokens, and the padding of a padded layout
+	Max      driver.DevicePtr // most tokens that one rank has
+	Local    driver.DevicePtr // tokens of this rank
+	Tokens   driver.DevicePtr // tokens of all ranks
+	Capacity driver.DevicePtr // most tokens that a rank might have had
+	Counts   driver.DevicePtr // [ranks] tokens of each rank
+	Offsets  driver.DevicePtr // [ranks+1] first gathered row of each rank
 }
 
 // Step returns where the step's counts are.
 func (d *Dispatcher) Step() Step {
-	base := d.control + driver.DevicePtr(d.prog.Layout.Step)
-	return Step{Total: base, Max: base + 4, Local: base + 8, Counts: base + 16,
-		Offsets: base + 16 + driver.DevicePtr(4*d.prog.Ranks)}
+	word := func(i int) driver.DevicePtr {
+		return d.control + driver.DevicePtr(d.prog.Layout.Step) + driver.DevicePtr(4*i)
+	}
+	return Step{Total: word(0), Max: word(1), Local: word(2), Tokens: word(4), Capacity: word(5),
+		Counts: word(6), Offsets: word(6 + d.prog.Ranks)}
 }
 
 // SetCapacity says that until further notice no rank brings more than n tokens
@@ -67,56 +79,94 @@ func (d *Dispatcher) SetCapacity(n int) error {
 // Capacity returns the most tokens a rank may bring to a step now.
 func (d *Dispatcher) Capacity() int { return d.capacity }
 
-// BeginStep makes every rank's token count known to every rank, on the GPU.
+// BeginStep makes every rank's token count known to every rank, on the GPU, in
+// a launch of its own: for callers that want the counts before the first
+// Dispatch. NextStep costs none.
 func (d *Dispatcher) BeginStep(s driver.Stream, t Tokens) error {
 	if err := d.ready("BeginStep", s, stateNew, stateStep); err != nil {
 		return err
 	}
-	if t.ptr == 0 && (t.n < 0 || t.n > d.capacity) {
-		return fmt.Errorf("BeginStep: %w: %d, allowed are 0 to %d (the capacity)", ErrTokens, t.n, d.capacity)
-	}
-	if t.ptr%4 != 0 {
-		return fmt.Errorf("BeginStep: %w: token count at %#x is not 4-byte aligned", ErrTensor, uint64(t.ptr))
+	if err := d.checkTokens("BeginStep", t); err != nil {
+		return err
 	}
 	if err := d.engine.counts(s, t); err != nil {
 		return fmt.Errorf("BeginStep: %w", err)
 	}
-	d.state = stateStep
+	d.state, d.first = stateStep, nil
 	return nil
 }
 
-// Dispatch gathers the routing, probabilities and hidden states of all ranks.
-// Each tensor has at least as many rows as the step has local tokens; where
-// the host does not know the count, as many as the capacity.
-func (d *Dispatcher) Dispatch(s driver.Stream, routing, probs, hidden Tensor) (Gathered, error) {
+// NextStep says how many tokens this rank brings to the next step. It launches
+// nothing: the counts travel with the step's first Dispatch.
+func (d *Dispatcher) NextStep(t Tokens) error {
+	if err := d.allowed("NextStep", stateNew, stateStep); err != nil {
+		return err
+	}
+	if err := d.checkTokens("NextStep", t); err != nil {
+		return err
+	}
+	d.state, d.first = stateStep, &t
+	return nil
+}
+
+func (d *Dispatcher) checkTokens(call string, t Tokens) error {
+	if t.ptr == 0 && (t.n < 0 || t.n > d.capacity) {
+		return fmt.Errorf("%s: %w: %d, allowed are 0 to %d (the capacity)", call, ErrTokens, t.n, d.capacity)
+	}
+	if t.ptr%4 != 0 {
+		return fmt.Errorf("%s: %w: token count at %#x is not 4-byte aligned", call, ErrTensor, uint64(t.ptr))
+	}
+	return nil
+}
+
+// Dispatch gathers the rows of all ranks on every rank. Each of local's tensors
+// has at least as many rows as the step has local tokens; where the host does
+// not know the count, as many as the capacity.
+func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 	if err := d.ready("Dispatch", s, stateStep); err != nil {
 		return Gathered{}, err
 	}
 	for _, t := range []struct {
 		name string
 		Tensor
-	}{{"routing", routing}, {"probs", probs}, {"hidden", hidden}} {
+		used bool
+	}{{"routing", local.Routing, true}, {"probs", local.Probs, true}, {"hidden", local.Hidden, true}, {"scales", local.Scales, d.prog.GivenScales()}} {
+		if !t.used {
+			continue
+		}
 		if err := checkTensor("Dispatch", t.name, t.Tensor, d.capacity); err != nil {
 			return Gathered{}, err
 		}
 	}
 	g := d.Gathered()
-	if d.prog.Ranks == 1 {
-		g.Routing, g.Probs, g.Hidden = routing, probs, hidden
-	} else if err := d.engine.dispatch(s, routing.Ptr, probs.Ptr, hidden.Ptr); err != nil {
+	var err error
+	switch {
+	case !d.prog.passesThrough():
+		err = d.engine.dispatch(s, local, d.first)
+	case d.first != nil:
+		err = d.engine.counts(s, *d.first)
+		fallthrough
+	default:
+		g.Rows = local
+	}
+	if err != nil {
 		return Gathered{}, fmt.Errorf("Dispatch: %w", err)
 	}
-	d.state = stateDispatched
+	d.state, d.first = stateDispatched, nil
 	return g, nil
 }
 
-// Gathered returns the views that Dispatch fills; with one rank Dispatch
-// returns its arguments instead.
+// Gathered returns the views that Dispatch fills. Where one rank has nothing to
+// do Dispatch returns its arguments instead.
 func (d *Dispatcher) Gathered() Gathered {
 	base, rows := d.mem.Unicast[d.rank], d.prog.Ranks*d.prog.MaxTokens
 	at := func(offset uint64) Tensor { return Tensor{Ptr: base + driver.DevicePtr(offset), Rows: rows} }
 	l := d.prog.Layout
-	return Gathered{Routing: at(l.Routing), Probs: at(l.Probs), Hidden: at(l.Hidden), Step: d.Step()}
+	g := Gathered{Rows: Rows{Routing: at(l.Routing), Probs: at(l.Probs), Hidden: at(l.Hidden)}, Step: d.Step()}
+	if d.prog.ScaleBlock > 0 {
+		g.Scales = at(l.Scales)
+	}
+	return g
 }
 
 // PartialBuffer is where experts should write their sums, one row for each
@@ -125,8 +175,22 @@ func (d *Dispatcher) PartialBuffer() Tensor {
 	return Tensor{Ptr: d.mem.Unicast[d.rank] + driver.DevicePtr(d.prog.Layout.Partial), Rows: d.prog.Ranks * d.prog.MaxTokens}
 }
 
-// ready checks what all calls of a step need.
-func (d *Dispatcher) ready(call string, s driver.Stream, allowed ...state) error {
+// ready checks what all calls of a step that launch something need.
+func (d *Dispatcher) ready(call string, s driver.Stream, in ...state) error {
+	if err := d.alive(call); err != nil {
+		return err
+	}
+	if s == nil {
+		return fmt.Errorf("%s: %w: the stream is nil", call, ErrDevice)
+	}
+	if s.Device() != d.dev {
+		return fmt.Errorf("%s: %w: the stream is on GPU %d and rank %d on GPU %d", call, ErrDevice, s.Device().Ordinal(), d.rank, d.dev.Ordinal())
+	}
+	return d.allowed(call, in...)
+}
+
+// alive checks that the dispatcher can still be used.
+func (d *Dispatcher) alive(call string) error {
 	if d.state == stateClosed {
 		return fmt.Errorf("%s: %w", call, ErrClosed)
 	}
@@ -135,18 +199,18 @@ func (d *Dispatcher) ready(call string, s driver.Stream, allowed ...state) error
 	if d.reported(); d.failed != nil {
 		return fmt.Errorf("%s: %w", call, d.failed)
 	}
-	if s == nil {
-		return fmt.Errorf("%s: %w: the stream is nil", call, ErrDevice)
+	return nil
+}
+
+// allowed checks that a call comes in its turn.
+func (d *Dispatcher) allowed(call string, in ...state) error {
+	if err := d.alive(call); err != nil {
+		return err
 	}
-	if s.Device() != d.dev {
-		return fmt.Errorf("%s: %w: the stream is on GPU %d and rank %d on GPU %d", call, ErrDevice, s.Device().Ordinal(), d.rank, d.dev.Ordinal())
+	if slices.Contains(in, d.state) {
+		return nil
 	}
-	for _, a := range allowed {
-		if d.state == a {
-			return nil
-		}
-	}
-	next := map[state]string{stateNew: "BeginStep", stateStep: "Dispatch, or BeginStep for a new step", stateDispatched: "Combine"}
+	next := map[state]string{stateNew: "BeginStep or NextStep", stateStep: "Dispatch, or BeginStep or NextStep for a new step", stateDispatched: "Combine"}
 	return fmt.Errorf("%s: %w: next comes %s", call, ErrOrder, next[d.state])
 }
 

@@ -13,12 +13,6 @@ type gap struct {
 
 var notBuilt = []gap{
 	{[]string{"max_prefill_tokens"}, func(s *Spec) bool { return s.MaxPrefillTokens > 0 }, "prefill", "0"},
-	{[]string{"layout"}, func(s *Spec) bool { return s.Layout == Padded }, string(Padded), string(Compact)},
-	{[]string{"routing_fill"}, func(s *Spec) bool { return s.RoutingFill == FillMinusOne }, string(FillMinusOne), string(FillNone)},
-	{[]string{"dispatch.quantize"}, func(s *Spec) bool { return s.Dispatch.Quantize == QuantizeFP8 }, string(QuantizeFP8), "none"},
-	{[]string{"dispatch.input"}, func(s *Spec) bool { return s.Dispatch.Input != "" }, "quantised input", "none"},
-	{[]string{"routing_dtype", "topk"}, func(s *Spec) bool { return s.RoutingRowBytes()%4 != 0 }, "a routing row of an odd number of half words", "int32, or an even topk"},
-	{[]string{"probs_dtype", "topk"}, func(s *Spec) bool { return s.ProbsRowBytes()%4 != 0 }, "a probs row of an odd number of half words", "fp32, or an even topk"},
 }
 
 // checkBuilt reports what s asks for that is not built. A field that is wrong

@@ -4,6 +4,7 @@
 package templates
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -41,13 +42,18 @@ func Hash() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// ExpertsSource is the demonstration experts' CUDA source.
-//
 //go:embed experts.cu
-var ExpertsSource []byte
+var expertsSource []byte
 
-// ExpertsPTX is ExpertsSource compiled for sm_90a, for machines without nvcc
-// and for the emulator.
+// Experts returns the demonstration experts' CUDA source with a model's C
+// header in place of its #include; a nil header leaves the shape to the launch.
+func Experts(header []byte) []byte {
+	return bytes.Replace(expertsSource, []byte("#include \"moe_moegen.h\"\n"), header, 1)
+}
+
+// ExpertsPTX is Experts(nil) compiled for sm_90a, for machines without nvcc and
+// for the emulator.
 //
+//go:generate go test ../cmd/moegen/layer -run ^TestExpertsPTX$ -update
 //go:embed experts.ptx
 var ExpertsPTX []byte

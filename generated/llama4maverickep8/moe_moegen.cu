@@ -4,10 +4,11 @@
 // 8 ranks, hidden states of 5120 x bf16, top-1 routing (int32, probabilities fp32), at most
 // 512 tokens a rank and step, partial sums in bf16. Transports: nvls, p2p, nccl.
 //
-//   moegen_counts        every rank learns every rank's token count       once a step
-//   moegen_dispatch_*    all-gather of routing, probabilities and hidden  once a layer
-//   moegen_combine_*     reduce-scatter of the experts' partial sums      once a layer
-//   moegen_nccl_*        what runs around NCCL's collectives, if they do the exchange
+//   moegen_counts            every rank learns every rank's token count       once a step, or
+//   moegen_first_dispatch_*  the same and moegen_dispatch_* in one launch
+//   moegen_dispatch_*        all-gather of routing, probabilities and hidden  once a layer
+//   moegen_combine_*         reduce-scatter of the experts' partial sums      once a layer
+//   moegen_nccl_*            what runs around NCCL's collectives, if they do the exchange
 //
 // All ranks launch the same kernels in the same order, with the same grids,
 // dispatch and combine in turn; grids are small enough for all blocks to be
@@ -25,14 +26,14 @@ constexpr int kMaxBlocks = 32;   // blocks of a dispatch or combine launch, at m
 constexpr int kThreads = 512;    // threads of each block
 
 // Byte offsets in a rank's symmetric memory, the same on every rank.
-constexpr size_t kFailure = 0;          // uint64: what went wrong, 0 if nothing
-constexpr size_t kCountSlots = 128;     // uint64[2][kRanks]: see moegen_counts
-constexpr size_t kDispatchFlags = 256;  // uint32[kMaxBlocks][kRanks]: epoch each rank has reached
-constexpr size_t kCombineFlags = 1280;  // uint32[kMaxBlocks][kRanks]
-constexpr size_t kRouting = 3072;       // int32[kRanks * kMaxTokens][1]: gathered routing
-constexpr size_t kProbs = 19456;        // fp32[kRanks * kMaxTokens][1]: gathered probabilities
-constexpr size_t kHidden = 35840;       // bf16[kRanks * kMaxTokens][5120]: gathered tokens
-constexpr size_t kPartial = 41978880;   // bf16[kRanks * kMaxTokens][5120]: this rank's expert sums
+constexpr size_t kFailure = 0;           // uint64: what went wrong, 0 if nothing
+constexpr size_t kCountSlots = 128;      // uint64[2][kMaxBlocks][kRanks]: see exchange_counts
+constexpr size_t kDispatchFlags = 4224;  // uint32[kMaxBlocks][kRanks]: epoch each rank has reached
+constexpr size_t kCombineFlags = 5248;   // uint32[kMaxBlocks][kRanks]
+constexpr size_t kRouting = 7168;        // int32[kRanks * kMaxTokens][1]: gathered routing
+constexpr size_t kProbs = 23552;         // fp32[kRanks * kMaxTokens][1]: gathered probabilities
+constexpr size_t kHidden = 39936;        // bf16[kRanks * kMaxTokens][5120]: gathered tokens
+constexpr size_t kPartial = 41982976;    // bf16[kRanks * kMaxTokens][5120]: this rank's expert sums
 
 // Rows are moved in packs, the widest power of two up to 16 bytes that divides
 // a row, so that every row of the gathered tensors starts on a pack.
@@ -48,17 +49,19 @@ constexpr size_t kRows = size_t(kRanks) * kMaxTokens;  // of a gathered tensor, 
 static_assert(kRouting + kRows * kRoutingPacks * sizeof(RoutingPack) <= kProbs, "tensors overlap");
 static_assert(kProbs + kRows * kProbsPacks * sizeof(ProbsPack) <= kHidden, "tensors overlap");
 static_assert(kHidden + kRows * kHiddenPacks * sizeof(HiddenPack) <= kPartial, "tensors overlap");
-static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 83921920, "the runtime allocates these bytes");
+static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 83926016, "the runtime allocates these bytes");
 
 using Index = int32_t;  // counts packs of one rank's rows
 
 // What a step's token counts amount to. Lives in the rank's own memory, where
 // expert kernels may read it.
 struct Step {
-  uint32_t total;               // tokens of all ranks = rows of the gathered tensors
+  uint32_t total;               // rows of the gathered tensors: the tokens of all ranks
   uint32_t max;                 // most tokens that one rank has
   uint32_t local;               // tokens of this rank
   uint32_t epoch;               // number of the step, grows by one with every step
+  uint32_t tokens;              // tokens of all ranks
+  uint32_t capacity;            // most tokens that a rank may have
   uint32_t count[kRanks];       // tokens of each rank
   uint32_t offset[kRanks + 1];  // first gathered row of each rank; offset[kRanks] == total
 };
@@ -68,15 +71,15 @@ struct Step {
 struct Control {
   uint64_t timeout_ns;  // a wait longer than this fails the group
   uint64_t* status;     // host-visible copy of the failure word
-  uint32_t step_epoch;
-  uint32_t reserved[11];
+  uint32_t reserved[12];
   Step step;                                     // at byte 64
+  uint32_t count_epoch[kMaxBlocks];              // how many steps each block has exchanged counts of
   uint32_t dispatch_epoch[kMaxBlocks * kRanks];  // of each block with each rank
   uint32_t combine_epoch[kMaxBlocks * kRanks];
 };
 static_assert(offsetof(Control, step) == 64, "the runtime has this number too");
-static_assert(offsetof(Control, dispatch_epoch) == 148, "the runtime has this number too");
-static_assert(sizeof(Control) == 2200, "the runtime allocates these bytes");
+static_assert(offsetof(Control, count_epoch) == 156, "the runtime has this number too");
+static_assert(sizeof(Control) == 2336, "the runtime allocates these bytes");
 
 // The group as this rank sees it: the first parameter of every kernel.
 struct Group {
@@ -360,81 +363,85 @@ struct P2P {
 
 // ---- Step counts ------------------------------------------------------------
 
+// Where the count that a rank brings to a step comes from, and what all ranks
+// have to agree on.
+struct Bring {
+  const int* tokens;  // device address of the count, or null:
+  int host_tokens;    // then this is it
+  uint32_t blocks;    // of the step's dispatch and combine launches, the same on all ranks
+  int capacity;       // most tokens that a rank may have, the same on all ranks
+};
+
 // A count travels in one 64-bit word that is written at once:
 // epoch << 32 | blocks << 24 | tokens.
 constexpr uint32_t kBadCount = 0xffffff;  // in place of tokens: more than the ranks agreed on
 
-__device__ __forceinline__ uint64_t count_word(uint32_t epoch, uint32_t blocks, int tokens, int capacity) {
-  const uint32_t n = tokens < 0 || tokens > capacity ? kBadCount : uint32_t(tokens);
-  return uint64_t(epoch) << 32 | uint64_t(blocks) << 24 | n;
+__device__ __forceinline__ uint64_t count_word(const Bring& bring, uint32_t epoch) {
+  const int tokens = bring.tokens != nullptr ? *bring.tokens : bring.host_tokens;
+  const uint32_t n = tokens < 0 || tokens > bring.capacity ? kBadCount : uint32_t(tokens);
+  return uint64_t(epoch) << 32 | uint64_t(bring.blocks) << 24 | n;
 }
 
-// Turns one count word a rank (thread r holds rank r's) into the Step. Called
-// by all threads of the one block. Where the group has failed, or a rank has
-// too many tokens, the step is empty: its other kernels move nothing. Too many
+// Makes the Step of one count word a rank; thread r holds rank r's. Called by
+// all threads of a block, of which there are more than kRanks; they all see
+// *step when it returns. Where the group has failed (ok is false), or a rank
+// has too many tokens, the step is empty: its kernels move nothing. Too many
 // tokens end no more than the step, since every rank reads the same words;
 // ranks that launch different grids cannot go on.
-__device__ __forceinline__ void write_step(const Group& g, uint64_t word, bool ok, uint32_t epoch, uint32_t blocks) {
+__device__ __forceinline__ void make_step(const Group& g, const Bring& bring, uint64_t word, bool ok, uint32_t epoch,
+                                          Step* step) {
   __shared__ uint32_t counts[kRanks];
   const int r = threadIdx.x;
   if (r < kRanks && ok) {
     if ((word & 0xffffff) == kBadCount) {
       store_relaxed(g.control->status, failure(g, kTooManyTokens, kPhaseCounts, r, epoch));
       ok = false;
-    } else if ((word >> 24 & 0xff) != blocks) {
+    } else if ((word >> 24 & 0xff) != bring.blocks) {
       fail(g, kGridMismatch, kPhaseCounts, r, epoch);
       ok = false;
     }
   }
   if (r < kRanks) counts[r] = uint32_t(word) & 0xffffff;
   const bool failed = __syncthreads_or(!ok);
-  if (r > kRanks) return;
-
-  Step& step = g.control->step;
-  uint32_t before = 0, most = 0;
-  for (int i = 0; i < r; ++i) {
-    const uint32_t n = failed ? 0 : counts[i];
-    before += n;
-    most = n > most ? n : most;
+  if (r <= kRanks) {
+    uint32_t before = 0, most = 0;
+    for (int i = 0; i < r; ++i) {
+      const uint32_t n = failed ? 0 : counts[i];
+      before += n;
+      most = n > most ? n : most;
+    }
+    step->offset[r] = before;
+    if (r < kRanks) {
+      step->count[r] = failed ? 0 : counts[r];
+      if (r == g.rank) step->local = failed ? 0 : counts[r];
+    } else {
+      step->total = before;
+      step->max = most;
+      step->epoch = epoch;
+      step->tokens = before;
+      step->capacity = bring.capacity;
+    }
   }
-  step.offset[r] = before;
-  if (r < kRanks) {
-    step.count[r] = failed ? 0 : counts[r];
-    if (r == g.rank) step.local = failed ? 0 : counts[r];
-  } else {
-    step.total = before;
-    step.max = most;
-    step.epoch = epoch;
-  }
+  __syncthreads();
 }
 
-// Tells every rank how many tokens this rank has and learns theirs: once a
-// step, before the first dispatch.
-//
-//   grid   1 block of kCountThreads threads
-//   tokens device address of this rank's count, or null: host_tokens counts
-//   blocks the step's grid, capacity the most tokens any rank may have; both
-//          must be the same on all ranks
-//   writes g.control->step
+// Tells every rank how many tokens this rank has, learns theirs and makes the
+// Step of them. Each block does so for itself, with the block of the same index
+// on every other rank, so that no block waits for another of its own grid.
 //
 // The slots are doubled by the parity of the epoch: a rank can be one step
 // ahead of a peer that has not read its slot yet, but not two, since it needs
 // that peer's next count first.
-constexpr int kCountThreads = 32;
-
-extern "C" __global__ void __launch_bounds__(kCountThreads)
-    moegen_counts(const __grid_constant__ Group g, const int* tokens, int host_tokens, uint32_t blocks, int capacity) {
+__device__ __forceinline__ void exchange_counts(const Group& g, const Bring& bring, Step* step) {
   const int peer = threadIdx.x;
-  const uint32_t epoch = g.control->step_epoch + 1;
+  const uint32_t epoch = g.control->count_epoch[blockIdx.x] + 1;
   uint64_t word = 0;
   bool ok = true;
   if (peer < kRanks) {
-    const int local = tokens != nullptr ? *tokens : host_tokens;
-    const size_t slots = kCountSlots + (epoch & 1) * kRanks * sizeof(uint64_t);
+    const size_t slots = kCountSlots + (size_t(epoch & 1) * kMaxBlocks + blockIdx.x) * kRanks * sizeof(uint64_t);
     ok = !has_failed(g);
     if (ok) {
-      store_relaxed(reinterpret_cast<uint64_t*>(g.symm[peer] + slots) + g.rank,
-                    count_word(epoch, blocks, local, capacity));
+      store_relaxed(reinterpret_cast<uint64_t*>(g.symm[peer] + slots) + g.rank, count_word(bring, epoch));
       const uint64_t* const slot = reinterpret_cast<uint64_t*>(g.symm[g.rank] + slots) + peer;
       uint64_t deadline = 0;
 #pragma unroll 1
@@ -446,8 +453,37 @@ extern "C" __global__ void __launch_bounds__(kCountThreads)
       }
     }
   }
-  write_step(g, word, ok, epoch, blocks);
-  if (peer == 0) g.control->step_epoch = epoch;
+  make_step(g, bring, word, ok, epoch, step);
+  if (peer == 0) g.control->count_epoch[blockIdx.x] = epoch;
+}
+
+// Exchanges the counts of a step before its first dispatch, for callers that
+// want them early; otherwise the first dispatch does it (moegen_first_*).
+//
+//   grid    1 block of kCountThreads threads
+//   writes  g.control->step
+constexpr int kCountThreads = 32;
+
+extern "C" __global__ void __launch_bounds__(kCountThreads)
+    moegen_counts(const __grid_constant__ Group g, const __grid_constant__ Bring bring) {
+  exchange_counts(g, bring, &g.control->step);
+}
+
+// ---- Rows -------------------------------------------------------------------
+
+// What a rank brings to a dispatch: T rows of each tensor, 16-byte aligned.
+struct Rows {
+  const RoutingPack* routing;  // int32[T][1]
+  const ProbsPack* probs;      // fp32[T][1]
+  const uint4* hidden;         // bf16[T][5120]
+};
+
+// Where block's thread starts in a tensor. Small tensors start at another block
+// than the large one, so that they do not queue behind it.
+__device__ __forceinline__ Index first_index(int block_shift) {
+  int block = int(blockIdx.x) + (int(gridDim.x) > block_shift ? block_shift : 0);
+  if (block >= int(gridDim.x)) block -= gridDim.x;
+  return Index(block) * kThreads + threadIdx.x;
 }
 
 // ---- Dispatch: all-gather-v of routing, probabilities and hidden states -----
@@ -455,16 +491,14 @@ extern "C" __global__ void __launch_bounds__(kCountThreads)
 constexpr int kUnroll = 4;  // packs that a thread has in flight
 
 // Stores this rank's n packs at offset of every rank. Consecutive threads take
-// consecutive packs. The walk starts at block first, so that small tensors do
-// not queue behind a large one in the same block.
+// consecutive packs.
 template <typename Transport, typename Pack>
-__device__ __forceinline__ void all_gather(const Group& g, const Pack* source, size_t offset, Index n, int first) {
+__device__ __forceinline__ void all_gather(const Group& g, const Pack* source, size_t offset, Index n,
+                                           int block_shift) {
   const Index stride = Index(gridDim.x) * kThreads;
-  Index block = Index(blockIdx.x) + first;
-  if (block >= gridDim.x) block -= gridDim.x;
   // Not unrolled further: that would put a division before the first load.
 #pragma unroll 1
-  for (Index i = block * kThreads + threadIdx.x; i < n; i += kUnroll * stride) {
+  for (Index i = first_index(block_shift); i < n; i += kUnroll * stride) {
     Pack v[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -484,47 +518,70 @@ __device__ __forceinline__ void all_gather(const Group& g, const Pack* source, s
 // that enters a dispatch has left the combine before, in which every peer told
 // that its experts had read the gathered tensors.
 template <typename Transport>
-__device__ __forceinline__ void dispatch(const Group& g, const RoutingPack* routing, const ProbsPack* probs,
-                                         const HiddenPack* hidden) {
-  const Step& step = g.control->step;
-  // Loaded now, although needed last: at few tokens latencies add up.
-  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+__device__ __forceinline__ void dispatch(const Group& g, const Step& step, const Turn& turn, const Rows& from) {
   const Index rows = turn.failed ? 0 : step.count[g.rank];
   const size_t row = step.offset[g.rank];
-  const int blocks = gridDim.x;
-  all_gather<Transport>(g, hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
-  all_gather<Transport>(g, routing, kRouting + row * kRoutingPacks * sizeof(RoutingPack), rows * kRoutingPacks,
-                        blocks > 1 ? 1 : 0);
-  all_gather<Transport>(g, probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks,
-                        blocks > 2 ? 2 : 0);
+  all_gather<Transport>(g, from.hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
+  all_gather<Transport>(g, from.routing, kRouting + row * kRoutingPacks * sizeof(RoutingPack), rows * kRoutingPacks, 1);
+  all_gather<Transport>(g, from.probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks, 2);
   __syncthreads();
   exchange_flags<Transport>(g, kPhaseDispatch, kDispatchFlags, g.control->dispatch_epoch, turn);
 }
 
-// Dispatch over nvls.
+// Dispatch over nvls, of a step whose counts are known.
 //
 //   grid    1..kMaxBlocks blocks, the same on all ranks, of kThreads threads
-//   reads   routing int32[T][1], probs fp32[T][1], hidden bf16[T][5120], T = step.count[rank];
-//           16-byte aligned
+//   reads   from, T = step.count[rank] rows
 //   writes  kRouting, kProbs, kHidden of every rank: rows step.offset[rank] and on
-//   after   the gathered tensors hold step.total rows, visible to this stream
+//   after   the gathered tensors hold all ranks' rows, visible to this stream
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
-    moegen_dispatch_nvls(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
-                         const HiddenPack* hidden) {
-  dispatch<NVLS>(g, routing, probs, hidden);
+    moegen_dispatch_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  // Loaded now, although needed last: at few tokens latencies add up.
+  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  dispatch<NVLS>(g, g.control->step, turn, from);
 }
 
-// Dispatch over p2p.
+// The first dispatch of a step over nvls: the counts travel in the same launch.
+//
+//   as moegen_dispatch_nvls, and
+//   bring   this rank's token count; bring.blocks is the grid
+//   writes  g.control->step
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
+    moegen_first_dispatch_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                               const __grid_constant__ Bring bring) {
+  __shared__ Step step;
+  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  exchange_counts(g, bring, &step);
+  if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+  dispatch<NVLS>(g, step, turn, from);
+}
+
+// Dispatch over p2p, of a step whose counts are known.
 //
 //   grid    1..kMaxBlocks blocks, the same on all ranks, of kThreads threads
-//   reads   routing int32[T][1], probs fp32[T][1], hidden bf16[T][5120], T = step.count[rank];
-//           16-byte aligned
+//   reads   from, T = step.count[rank] rows
 //   writes  kRouting, kProbs, kHidden of every rank: rows step.offset[rank] and on
-//   after   the gathered tensors hold step.total rows, visible to this stream
+//   after   the gathered tensors hold all ranks' rows, visible to this stream
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
-    moegen_dispatch_p2p(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
-                        const HiddenPack* hidden) {
-  dispatch<P2P>(g, routing, probs, hidden);
+    moegen_dispatch_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  // Loaded now, although needed last: at few tokens latencies add up.
+  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  dispatch<P2P>(g, g.control->step, turn, from);
+}
+
+// The first dispatch of a step over p2p: the counts travel in the same launch.
+//
+//   as moegen_dispatch_p2p, and
+//   bring   this rank's token count; bring.blocks is the grid
+//   writes  g.control->step
+extern "C" __global__ void __launch_bounds__(kThreads, 2)
+    moegen_first_dispatch_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                              const __grid_constant__ Bring bring) {
+  __shared__ Step step;
+  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  exchange_counts(g, bring, &step);
+  if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+  dispatch<P2P>(g, step, turn, from);
 }
 
 // ---- Sums of this rank's rows -----------------------------------------------
@@ -630,22 +687,18 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 
 // Writes this rank's count word to *word, for an all-gather of 8 bytes a rank.
 extern "C" __global__ void __launch_bounds__(32)
-    moegen_nccl_announce(const __grid_constant__ Group g, const int* tokens, int host_tokens, uint32_t blocks,
-                         int capacity, uint64_t* word) {
-  if (threadIdx.x != 0) return;
-  const int local = tokens != nullptr ? *tokens : host_tokens;
-  *word = count_word(g.control->step_epoch + 1, blocks, local, capacity);
+    moegen_nccl_announce(const __grid_constant__ Group g, const __grid_constant__ Bring bring, uint64_t* word) {
+  if (threadIdx.x == 0) *word = count_word(bring, g.control->count_epoch[0] + 1);
 }
 
 // Turns the gathered count words into the Step. Block of kNcclCountThreads.
 constexpr int kNcclCountThreads = 32;
 
 extern "C" __global__ void __launch_bounds__(kNcclCountThreads)
-    moegen_nccl_counts(const __grid_constant__ Group g, const uint64_t* words, uint32_t blocks) {
-  const uint32_t epoch = g.control->step_epoch + 1;
-  write_step(g, threadIdx.x < kRanks ? words[threadIdx.x] : 0, true, epoch, blocks);
-  __syncthreads();
-  if (threadIdx.x == 0) g.control->step_epoch = epoch;
+    moegen_nccl_counts(const __grid_constant__ Group g, const __grid_constant__ Bring bring, const uint64_t* words) {
+  const uint32_t epoch = g.control->count_epoch[0] + 1;
+  make_step(g, bring, threadIdx.x < kRanks ? words[threadIdx.x] : 0, true, epoch, &g.control->step);
+  if (threadIdx.x == 0) g.control->count_epoch[0] = epoch;
 }
 
 // Copies rows from one padded or packed tensor to another.
@@ -655,31 +708,37 @@ __device__ __forceinline__ void copy_packs(Pack* to, const Pack* from, Index n) 
   for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) to[i] = from[i];
 }
 
+// Rows of the gathered tensors on their way through NCCL: [capacity] to send,
+// [kRanks][capacity] received.
+struct Travelling {
+  RoutingPack* routing;
+  ProbsPack* probs;
+  HiddenPack* hidden;
+};
+
 // Copies the T local rows to send buffers that have room for the capacity.
 extern "C" __global__ void __launch_bounds__(kThreads)
-    moegen_nccl_pad(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
-                    const HiddenPack* hidden, RoutingPack* send_routing, ProbsPack* send_probs,
-                    HiddenPack* send_hidden) {
+    moegen_nccl_pad(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                    const __grid_constant__ Travelling to) {
   const Index rows = g.control->step.count[g.rank];
-  copy_packs(send_hidden, hidden, rows * kHiddenPacks);
-  copy_packs(send_routing, routing, rows * kRoutingPacks);
-  copy_packs(send_probs, probs, rows * kProbsPacks);
+  copy_packs(to.hidden, from.hidden, rows * kHiddenPacks);
+  copy_packs(to.routing, from.routing, rows * kRoutingPacks);
+  copy_packs(to.probs, from.probs, rows * kProbsPacks);
 }
 
-// Moves [kRanks][capacity] padded rows to the gathered tensors.
+// Moves the rows of all ranks to the gathered tensors.
 extern "C" __global__ void __launch_bounds__(kThreads)
-    moegen_nccl_compact(const __grid_constant__ Group g, const RoutingPack* routing, const ProbsPack* probs,
-                        const HiddenPack* hidden, int capacity) {
+    moegen_nccl_compact(const __grid_constant__ Group g, const __grid_constant__ Travelling from, int capacity) {
   char* const symm = g.symm[g.rank];
   const Step& step = g.control->step;
   for (int r = 0; r < kRanks; ++r) {
     const Index rows = step.count[r];
-    const size_t to = step.offset[r], from = size_t(r) * capacity;
-    copy_packs(reinterpret_cast<HiddenPack*>(symm + kHidden) + to * kHiddenPacks, hidden + from * kHiddenPacks,
+    const size_t to = step.offset[r], at = size_t(r) * capacity;
+    copy_packs(reinterpret_cast<HiddenPack*>(symm + kHidden) + to * kHiddenPacks, from.hidden + at * kHiddenPacks,
                rows * kHiddenPacks);
-    copy_packs(reinterpret_cast<RoutingPack*>(symm + kRouting) + to * kRoutingPacks, routing + from * kRoutingPacks,
+    copy_packs(reinterpret_cast<RoutingPack*>(symm + kRouting) + to * kRoutingPacks, from.routing + at * kRoutingPacks,
                rows * kRoutingPacks);
-    copy_packs(reinterpret_cast<ProbsPack*>(symm + kProbs) + to * kProbsPacks, probs + from * kProbsPacks,
+    copy_packs(reinterpret_cast<ProbsPack*>(symm + kProbs) + to * kProbsPacks, from.probs + at * kProbsPacks,
                rows * kProbsPacks);
   }
 }

@@ -135,8 +135,8 @@ func (p Partial) Rows() int {
 }
 
 // Local is what a rank brings to Dispatcher's Dispatch: its own T tokens, T as
-// given to BeginStep. Each tensor has at least T rows; where the host does not
-// know T, at least the capacity.
+// given to BeginStep or NextStep. Each tensor has at least T rows; where the
+// host does not know T, at least the capacity.
 type Local struct {
 	Hidden  Hidden  // [T, 5120] bf16
 	Probs   Probs   // [T, 1] fp32
@@ -145,8 +145,8 @@ type Local struct {
 
 // Gathered is what Dispatch yields: the G tokens of all ranks, those of rank 0
 // first. The tensors are views of the dispatcher's buffers with room for
-// MaxGathered rows, of which the first G hold tokens, and are valid until the
-// next Dispatch. G itself is in device memory, at Step.Total.
+// MaxGathered rows and are valid until the next Dispatch. How many rows to look
+// at is in device memory, at Step.Total.
 type Gathered struct {
 	Hidden  Hidden     // [G, 5120] bf16
 	Probs   Probs      // [G, 1] fp32
@@ -182,11 +182,22 @@ func (d *Dispatcher) BeginStep(stream moert.Stream, tokens moert.Tokens) error {
 	return d.core.BeginStep(stream, tokens)
 }
 
+// NextStep says how many tokens the rank brings to the next step, and launches
+// nothing: the counts travel with the step's first Dispatch. Call it instead of
+// BeginStep where nobody needs the counts before.
+func (d *Dispatcher) NextStep(tokens moert.Tokens) error {
+	return d.core.NextStep(tokens)
+}
+
 // Dispatch gathers the tokens of all ranks on every rank. Its result holds them
 // once the stream has come there; local's tensors must stay as they are until
 // then.
 func (d *Dispatcher) Dispatch(stream moert.Stream, local Local) (Gathered, error) {
-	g, err := d.core.Dispatch(stream, local.Routing.t, local.Probs.t, local.Hidden.t)
+	g, err := d.core.Dispatch(stream, moert.Rows{
+		Routing: local.Routing.t,
+		Probs:   local.Probs.t,
+		Hidden:  local.Hidden.t,
+	})
 	if err != nil {
 		return Gathered{}, err
 	}
@@ -315,6 +326,8 @@ var program = &moert.Program{
 	HiddenDim:    HiddenDim,
 	TopK:         TopK,
 	MaxTokens:    MaxTokens,
+	Input:        moert.BF16,
+	Payload:      moert.BF16,
 	Hidden:       moert.BF16,
 	Routing:      moert.Int32,
 	Probs:        moert.FP32,
@@ -334,14 +347,15 @@ var program = &moert.Program{
 	},
 	Layout: moert.Layout{
 		Signals: 128,
-		Routing: 3072,
-		Probs:   19456,
-		Hidden:  35840,
-		Partial: 41978880,
-		Bytes:   83921920,
-		Control: 2200,
+		Routing: 7168,
+		Probs:   23552,
+		Scales:  39936,
+		Hidden:  39936,
+		Partial: 41982976,
+		Bytes:   83926016,
+		Control: 2336,
 		Step:    64,
-		Epochs:  148,
+		Epochs:  156,
 	},
 	Source:  programSource,
 	PTX:     programPTX,

@@ -31,7 +31,7 @@ func TestMistakes(t *testing.T) {
 		t.Helper()
 		begun()
 		for rank := range r.d {
-			if _, err := r.d[rank].Dispatch(r.streams[rank], r.in[rank].routing, r.in[rank].probs, r.in[rank].hidden); err != nil {
+			if _, err := r.d[rank].Dispatch(r.streams[rank], r.in[rank].rows()); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -42,7 +42,7 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	dispatch := func(in inputs) error {
-		_, err := d.Dispatch(s, in.routing, in.probs, in.hidden)
+		_, err := d.Dispatch(s, in.rows())
 		return err
 	}
 	with := func(change func(*inputs)) func() error {
@@ -90,7 +90,7 @@ func TestMistakes(t *testing.T) {
 			t.Log(err)
 			if c.before != nil {
 				for rank := range r.d {
-					if _, err := r.d[rank].Dispatch(r.streams[rank], r.in[rank].routing, r.in[rank].probs, r.in[rank].hidden); err != nil && !errors.Is(err, moert.ErrOrder) {
+					if _, err := r.d[rank].Dispatch(r.streams[rank], r.in[rank].rows()); err != nil && !errors.Is(err, moert.ErrOrder) {
 						t.Fatal(err)
 					}
 				}
@@ -173,7 +173,7 @@ func TestTooManyTokensSeenEarly(t *testing.T) {
 	if err := s.Synchronize(); err != nil { // the report is there now
 		t.Fatal(err)
 	}
-	if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
+	if _, err := d.Dispatch(s, in.rows()); err != nil {
 		t.Errorf("Dispatch: %v", err)
 	}
 	if _, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()}); err != nil {
@@ -209,7 +209,7 @@ func TestMissingRank(t *testing.T) {
 						d.BeginStep(s, moert.HostTokens(1))
 					}
 					if skip > 1 {
-						d.Dispatch(s, in.routing, in.probs, in.hidden)
+						d.Dispatch(s, in.rows())
 					}
 				}
 				for rank, d := range r.d[:2] {

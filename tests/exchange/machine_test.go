@@ -54,6 +54,10 @@ type rig struct {
 // inputs are a rank's tensors, with the capacity's rows.
 type inputs struct{ routing, probs, hidden moert.Tensor }
 
+func (in inputs) rows() moert.Rows {
+	return moert.Rows{Routing: in.routing, Probs: in.probs, Hidden: in.hidden}
+}
+
 func machine(t testing.TB, c emu.Config) driver.Driver {
 	t.Helper()
 	d, err := emu.New(c)
@@ -140,7 +144,7 @@ func (r *rig) step(rank int, tokens moert.Tokens) error {
 	if err := d.BeginStep(s, tokens); err != nil {
 		return err
 	}
-	if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
+	if _, err := d.Dispatch(s, in.rows()); err != nil {
 		return err
 	}
 	_, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})

@@ -17,7 +17,7 @@ func TestOneRank(t *testing.T) {
 		if err := d.BeginStep(s, moert.HostTokens(5)); err != nil {
 			t.Fatal(err)
 		}
-		g, err := d.Dispatch(s, in.routing, in.probs, in.hidden)
+		g, err := d.Dispatch(s, in.rows())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func TestOneRank(t *testing.T) {
 		if err := d.BeginStep(s, moert.HostTokens(1)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Dispatch(s, in.routing, in.probs, in.hidden); err != nil {
+		if _, err := d.Dispatch(s, in.rows()); err != nil {
 			t.Fatal(err)
 		}
 		if out, err = d.Combine(s, moert.CombineArgs{Partial: partial}); err != nil {

@@ -152,7 +152,7 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 		if err := d.BeginStep(s, moert.HostTokens(tokens[rank])); err != nil {
 			return err
 		}
-		if _, err := d.Dispatch(s, in[0], in[1], in[2]); err != nil {
+		if _, err := d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]}); err != nil {
 			return err
 		}
 		var err error

@@ -131,7 +131,7 @@ func (r *rig) step(rank, tokens int) error {
 	if err := d.BeginStep(s, moert.HostTokens(tokens)); err != nil {
 		return err
 	}
-	if _, err := d.Dispatch(s, in[0], in[1], in[2]); err != nil {
+	if _, err := d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]}); err != nil {
 		return err
 	}
 	_, err := d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})

@@ -101,7 +101,7 @@ func testLaunches(t *testing.T, m machine) {
 		}
 		err := r.step(rank, 2)
 		if err == nil {
-			_, err = d.Dispatch(s, in[0], in[1], in[2])
+			_, err = d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]})
 		}
 		if err == nil {
 			_, err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
@@ -226,7 +226,7 @@ func testMissingRank(t *testing.T, m machine) {
 			}
 		}
 		if after == "Dispatch" {
-			if _, err := d.Dispatch(s, in[0], in[1], in[2]); err != nil {
+			if _, err := d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]}); err != nil {
 				t.Fatal(err)
 			}
 		}

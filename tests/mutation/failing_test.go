@@ -70,7 +70,7 @@ func (r *rig) phases(x *trial, id int, from, to moert.Phase) error {
 					return err
 				}
 			}
-			_, err = k.d.Dispatch(k.stream, t[0], t[1], t[2])
+			_, err = k.d.Dispatch(k.stream, moert.Rows{Routing: t[0], Probs: t[1], Hidden: t[2]})
 		case moert.PhaseCombine:
 			if err = r.launchExperts(k, id, k.d.Gathered(), k.d.PartialBuffer()); err == nil {
 				_, err = k.d.Combine(k.stream, moert.CombineArgs{Partial: k.d.PartialBuffer()})

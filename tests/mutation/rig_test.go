@@ -153,7 +153,7 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 			return err
 		}
 	}
-	g, err := x.d.Dispatch(s, tensors[0], tensors[1], tensors[2])
+	g, err := x.d.Dispatch(s, moert.Rows{Routing: tensors[0], Probs: tensors[1], Hidden: tensors[2]})
 	if err != nil {
 		return err
 	}

@@ -17,12 +17,17 @@ type kernelData struct {
 	Ranks, HiddenDim, TopK, MaxTokens            int
 	MaxBlocks, Threads, CountThreads             int
 	Unroll                                       int
-	Out, Wire, Routing, ProbsName                string // dtype names of the spec
+	DType, Payload, Wire, Routing, ProbsName     string // dtype names of the spec; Payload is what travels
+	Out                                          string
 	HiddenType, WireType, RoutingType, ProbsType string // for comments
+	InputType, MinusOne                          string
+	Padded, Fills, Quantizes, GivenScales        bool
+	Scales                                       *scales // nil if hidden states have none
+	ScaleBlock                                   int
 	RoutingPack, ProbsPack, IndexType            string
 	RoutingPacks, ProbsPacks, HiddenPacks        int
 	WirePacks                                    int
-	HasPack8, HasPack4                           bool
+	HasPack8, HasPack4, HasPack2                 bool
 	Unicast, P2P, NCCL                           bool     // any of nvls and p2p; p2p; nccl
 	Transports                                   []string // those with dispatch and combine kernels of their own
 	TransportNames                               []string // all, as in the spec
@@ -30,7 +35,16 @@ type kernelData struct {
 	combineData
 }
 
-var packTypes = map[int]string{16: "uint4", 8: "uint2", 4: "uint32_t"}
+// scales describes the gathered scales of hidden states.
+type scales struct {
+	Type, Pack   string
+	Width, Packs int // scales and packs per row
+}
+
+var packTypes = map[int]string{16: "uint4", 8: "uint2", 4: "uint32_t", 2: "uint16_t"}
+
+// minusOne has every bit set: -1 in each id of a pack, whatever their size.
+var minusOne = map[int]string{16: "make_uint4(~0u, ~0u, ~0u, ~0u)", 8: "make_uint2(~0u, ~0u)", 4: "~0u", 2: "0xffff"}
 
 func newKernelData(s *spec.Spec) kernelData {
 	routingPack, probsPack := packBytes(s.RoutingRowBytes()), packBytes(s.ProbsRowBytes())
@@ -40,21 +54,37 @@ func newKernelData(s *spec.Spec) kernelData {
 		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
 		MaxBlocks: launch.MaxBlocks, Threads: launch.Threads, CountThreads: launch.CountThreads,
 		Unroll: 4,
-		Out:    string(s.DType), Wire: string(s.Combine.Wire),
+		DType:  string(s.DType), Payload: string(s.PayloadDType()), InputType: string(s.InputDType()),
+		MinusOne: minusOne[routingPack],
+		Padded:   s.Layout == spec.Padded, Fills: s.RoutingFill == spec.FillMinusOne,
+		Quantizes: s.Dispatch.Quantize == spec.QuantizeFP8, GivenScales: s.Dispatch.Input != "",
+		Out: string(s.DType), Wire: string(s.Combine.Wire),
 		Routing: string(s.RoutingDType), ProbsName: string(s.ProbsDType),
 		HiddenType: string(s.DType), WireType: string(s.Combine.Wire),
 		RoutingType: string(s.RoutingDType), ProbsType: string(s.ProbsDType),
 		RoutingPack: packTypes[routingPack], ProbsPack: packTypes[probsPack],
 		RoutingPacks: s.RoutingRowBytes() / routingPack, ProbsPacks: s.ProbsRowBytes() / probsPack,
-		HiddenPacks: s.HiddenRowBytes() / 16, WirePacks: s.WireRowBytes() / 16,
-		HasPack8:  routingPack == 8 || probsPack == 8,
-		HasPack4:  routingPack == 4 || probsPack == 4,
+		HiddenPacks: s.PayloadRowBytes() / 16, WirePacks: s.WireRowBytes() / 16,
 		IndexType: "int32_t",
 		Layout:    launch.Layout,
 	}
+	packs := map[int]bool{routingPack: true, probsPack: true}
+	if t, block := s.GatheredScale(); block > 0 {
+		pack := packBytes(s.ScaleRowBytes())
+		if d.Quantizes {
+			pack, packs[8] = 4, true // lanes store what they have quantised
+		}
+		packs[pack] = true
+		d.ScaleBlock = block
+		d.Scales = &scales{Type: string(t), Pack: packTypes[pack], Width: s.HiddenDim / block, Packs: s.ScaleRowBytes() / pack}
+	}
+	d.HasPack8, d.HasPack4, d.HasPack2 = packs[8], packs[4], packs[2]
 	// Loop bounds go past the last pack by up to a whole unrolled grid.
-	packs := int64(s.MaxTokens) * int64(max(d.WirePacks, d.HiddenPacks))
-	if packs+int64(s.SMLimit)*threads*int64(d.Unroll)*2 >= 1<<31 {
+	most := int64(s.MaxTokens) * int64(max(d.WirePacks, 2*d.HiddenPacks))
+	if d.Fills {
+		most = max(most, int64(s.MaxTokens)*int64(s.EPSize)*int64(d.RoutingPacks))
+	}
+	if most+int64(s.SMLimit)*threads*int64(d.Unroll)*2 >= 1<<31 {
 		d.IndexType = "int64_t"
 	}
 	transports := s.Transports
@@ -87,10 +117,10 @@ func (d *kernelData) parts() []string {
 	if d.P2P {
 		parts = append(parts, "p2p.cuh.tmpl")
 	}
-	if d.QuantizesOutput {
+	if d.Quantizes || d.QuantizesOutput {
 		parts = append(parts, "quantize.cuh")
 	}
-	parts = append(parts, "counts.cu.tmpl")
+	parts = append(parts, "counts.cu.tmpl", "rows.cu.tmpl")
 	if d.Unicast {
 		parts = append(parts, "dispatch.cu.tmpl")
 	}
@@ -111,13 +141,9 @@ func (d *kernelData) parts() []string {
 // spec asks for, the same bytes for the same spec.
 func CUDA(s *spec.Spec) ([]byte, error) {
 	d := newKernelData(s)
-	t, err := template.New("").Funcs(template.FuncMap{
-		"join":      strings.Join,
-		"spaces":    func(s ...string) string { return strings.Repeat(" ", len(strings.Join(s, ""))) },
-		"transport": func(name string) string { return map[string]string{"nvls": "NVLS", "p2p": "P2P"}[name] },
-	}).Option("missingkey=error").ParseFS(templates.CUDA(), "*")
+	t, err := parseTemplates()
 	if err != nil {
-		return nil, fmt.Errorf("parse CUDA templates: %w", err)
+		return nil, err
 	}
 	var out bytes.Buffer
 	for i, part := range d.parts() {
@@ -129,4 +155,18 @@ func CUDA(s *spec.Spec) ([]byte, error) {
 		}
 	}
 	return tidy(out.Bytes()), nil
+}
+
+func parseTemplates() (*template.Template, error) {
+	t, err := template.New("").Funcs(template.FuncMap{
+		"join":      strings.Join,
+		"spaces":    func(s ...string) string { return strings.Repeat(" ", len(strings.Join(s, ""))) },
+		"transport": func(name string) string { return map[string]string{"nvls": "NVLS", "p2p": "P2P"}[name] },
+		"ctype":     cType,
+		"bits":      cBits,
+	}).Option("missingkey=error").ParseFS(templates.CUDA(), "*")
+	if err != nil {
+		return nil, fmt.Errorf("parse CUDA templates: %w", err)
+	}
+	return t, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/moegen/moegen/spec"
 	"github.com/moegen/moegen/templates"
@@ -80,6 +81,9 @@ func (set *FileSet) emit(ctx context.Context, s *spec.Spec, o *Options, old *Man
 		return err
 	}
 	set.Files[set.Name+".cu"] = source
+	if set.Files[set.Name+".h"], err = CHeader(s, strings.TrimSuffix(set.Name, suffix)); err != nil {
+		return err
+	}
 	if !o.NoPTX {
 		if err := set.addPTX(ctx, s.Arch[0], source, o.Check, old); err != nil {
 			return err

@@ -75,6 +75,15 @@ func (g *goPackage) hidden(rows string) string {
 	return shapeOf(rows, g.spec.HiddenDim, g.spec.DType)
 }
 
+func (g *goPackage) payload(rows string) string {
+	return shapeOf(rows, g.spec.HiddenDim, g.spec.PayloadDType())
+}
+
+func (g *goPackage) scales(rows string) string {
+	t, block := g.spec.GatheredScale()
+	return shapeOf(rows, g.spec.HiddenDim/block, t)
+}
+
 func (g *goPackage) routing(rows string) string {
 	return shapeOf(rows, g.spec.TopK, g.spec.RoutingDType)
 }
@@ -122,6 +131,6 @@ Transports, in order of preference: %[9]s.
 		// At the end:
 		return d.Synchronize(stream)
 	})
-`, pkg, s.Model, g.gpus(), s.MaxTokens, g.hidden("G"), g.routing("G"), g.probs("G"), g.partial("G"),
+`, pkg, s.Model, g.gpus(), s.MaxTokens, g.payload("G"), g.routing("G"), g.probs("G"), g.partial("G"),
 		strings.Join(names2strings(s.Transports), ", "))
 }

@@ -82,14 +82,16 @@ func (g *goPackage) sumBefore() string {
 // combineTensors are the tensor types that only combine has.
 func (g *goPackage) combineTensors() []tensor {
 	var list []tensor
+	bytes := func(t spec.DType) jen.Code { return jen.Id(g.exported("HiddenDim")).Op("*").Lit(t.Size()) }
 	if g.outputType() == "Output" {
-		list = append(list, tensor{"Output", "o", g.output("rows"), "what combine yields of the tokens"})
+		list = append(list, tensor{"Output", "o", g.output("rows"), "what combine yields of the tokens", bytes(g.spec.Combine.Output)})
 	}
 	if g.spec.OutputScaleRowBytes() > 0 {
-		list = append(list, tensor{"OutputScales", "s", g.outputScales("rows"), "the factors of Output, one for every 128 elements of a row"})
+		list = append(list, tensor{"OutputScales", "s", g.outputScales("rows"), "the factors of Output, one for every 128 elements of a row",
+			jen.Id(g.exported("HiddenDim")).Op("/").Lit(128).Op("*").Lit(4)})
 	}
 	if g.spec.Combine.Has(spec.RMSNorm) {
-		list = append(list, tensor{"NormWeight", "w", g.weight(), "RMSNorm's weight, one row"})
+		list = append(list, tensor{"NormWeight", "w", g.weight(), "RMSNorm's weight, one row", bytes(g.spec.Combine.RMSNorm.Weight)})
 	}
 	return list
 }

@@ -11,13 +11,12 @@ import (
 
 // runtimeNames are package runtime's constants for what specs name.
 var runtimeNames = map[string]string{
-	"fp8_e4m3": "FP8", "bf16": "BF16", "fp16": "FP16", "fp32": "FP32", "int16": "Int16", "int32": "Int32", "int64": "Int64",
+	"fp8_e4m3": "FP8", "fp4_e2m1": "FP4", "ue8m0": "UE8M0",
+	"bf16": "BF16", "fp16": "FP16", "fp32": "FP32", "int16": "Int16", "int32": "Int32", "int64": "Int64",
 	"nvls": "NVLS", "p2p": "P2P", "nccl": "NCCL",
 }
 
 func constant[T ~string](name T) *jen.Statement { return rt(runtimeNames[string(name)]) }
-
-func sizeOf(dtype string) int { return spec.DType(dtype).Size() }
 
 // program emits what package runtime has to know about the model.
 func (g *goPackage) program() {
@@ -51,7 +50,8 @@ func (g *goPackage) program() {
 		lit("Name", s.Model), lit("SpecHash", s.Hash()),
 		field("Ranks", jen.Id(g.exported("EPSize"))), field("HiddenDim", jen.Id(g.exported("HiddenDim"))),
 		field("TopK", jen.Id(g.exported("TopK"))), field("MaxTokens", jen.Id(g.exported("MaxTokens"))),
-		field("Hidden", constant(s.DType)), field("Routing", constant(s.RoutingDType)),
+		field("Input", constant(s.InputDType())), field("Payload", constant(s.PayloadDType())), field("Hidden", constant(s.DType)),
+		field("Routing", constant(s.RoutingDType)),
 		field("Probs", constant(s.ProbsDType)), field("Wire", constant(s.Combine.Wire)),
 		field("Transports", jen.Index().Add(rt("Transport")).Values(transports...)),
 		field("Timeout", duration(s.Timeout)),
@@ -59,12 +59,21 @@ func (g *goPackage) program() {
 		field("Plan", literal(jen.Index().Add(rt("PlanRow")), plan...)),
 		field("Layout", literal(rt("Layout"),
 			field("Signals", offset(l.CountSlots)), field("Routing", offset(l.Routing)), field("Probs", offset(l.Probs)),
-			field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
+			field("Scales", offset(l.Scales)), field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
 			field("Control", offset(l.ControlBytes)), field("Step", offset(l.StepOffset)), field("Epochs", offset(l.EpochOffset)))),
 		field("Source", jen.Id(source)),
 	}
 	if e := g.epilogueProgram(); e != nil {
 		fields = append(fields, field("Epilogue", e))
+	}
+	if t, block := s.GatheredScale(); block > 0 {
+		fields = append(fields, field("Scale", constant(t)), lit("ScaleBlock", block))
+	}
+	if s.Layout == spec.Padded {
+		fields = append(fields, field("Padded", jen.True()))
+	}
+	if s.RoutingFill == spec.FillMinusOne {
+		fields = append(fields, field("Fills", jen.True()))
 	}
 	without := ""
 	if g.ptx {

@@ -15,16 +15,28 @@ func (g *goPackage) steps() {
 		jen.Return(core("BeginStep", jen.Id("stream"), jen.Id("tokens"))))
 	g.Line()
 
-	wrap := func(field string) jen.Code {
-		return jen.Id(field).Op(":").Id(g.exported(field)).Values(jen.Id("g").Dot(field))
+	g.method("NextStep", `NextStep says how many tokens the rank brings to the next step, and launches nothing: the counts travel with the step's first Dispatch. Call it instead of BeginStep where nobody needs the counts before.`).
+		Params(jen.Id("tokens").Add(rt("Tokens"))).Error().Block(
+		jen.Return(core("NextStep", jen.Id("tokens"))))
+	g.Line()
+
+	wrap := func(field, typ string) jen.Code {
+		return jen.Id(field).Op(":").Id(g.exported(typ)).Values(jen.Id("g").Dot(field))
+	}
+	pass := func(field string) jen.Code { return jen.Id(field).Op(":").Add(raw("local", field)) }
+	rows := []jen.Code{pass("Routing"), pass("Probs"), pass("Hidden")}
+	results := []jen.Code{wrap("Hidden", g.gathers()), wrap("Probs", "Probs"), wrap("Routing", "Routing")}
+	if g.brings() == "Quantized" {
+		rows = append(rows, pass("Scales"))
+	}
+	if g.gathers() == "Quantized" {
+		results = append(results, wrap("Scales", "Scales"))
 	}
 	g.method("Dispatch", `Dispatch gathers the tokens of all ranks on every rank. Its result holds them once the stream has come there; local's tensors must stay as they are until then.`).
 		Params(stream(), jen.Id("local").Id(local)).Params(jen.Id(gathered), jen.Error()).Block(
-		jen.List(jen.Id("g"), jen.Err()).Op(":=").Add(core("Dispatch", jen.Id("stream"),
-			raw("local", "Routing"), raw("local", "Probs"), raw("local", "Hidden"))),
+		jen.List(jen.Id("g"), jen.Err()).Op(":=").Add(core("Dispatch", jen.Id("stream"), literal(rt("Rows"), rows...))),
 		returnIfErr(jen.Id(gathered).Values()),
-		jen.Return(literal(jen.Id(gathered), wrap("Hidden"), wrap("Probs"), wrap("Routing"),
-			jen.Id("Step").Op(":").Id("g").Dot("Step")), jen.Nil()),
+		jen.Return(literal(jen.Id(gathered), append(results, jen.Id("Step").Op(":").Id("g").Dot("Step"))...), jen.Nil()),
 	)
 	g.Line()
 
@@ -53,17 +65,11 @@ Write to it between Dispatch and Combine only; the other ranks read it until Com
 		Params().Id(partial).Block(jen.Return(jen.Id(partial).Values(core("PartialBuffer"))))
 	g.Line()
 
-	rowBytes := map[string][2]string{
-		"Hidden": {"HiddenDim", string(g.spec.DType)}, "Probs": {"TopK", string(g.spec.ProbsDType)},
-		"Routing": {"TopK", string(g.spec.RoutingDType)}, "Partial": {"HiddenDim", string(g.spec.Combine.Wire)},
-		"Output": {"HiddenDim", string(g.spec.Combine.Output)}, "NormWeight": {"HiddenDim", string(g.spec.Combine.RMSNorm.Weight)},
-	}
 	for _, t := range g.tensorTypes() {
-		name, row := g.exported(t.name), rowBytes[t.name]
+		name := g.exported(t.name)
 		g.method("New"+t.name, fmt.Sprintf(`New%s allocates %s on the rank's GPU, not cleared. The dispatcher frees it when it is closed.`, t.name, t.shape)).
 			Params(jen.Id("rows").Int()).Params(jen.Id(name), jen.Error()).Block(
-			jen.List(jen.Id("t"), jen.Err()).Op(":=").Add(core("NewTensor", jen.Id("rows"),
-				jen.Id(g.exported(row[0])).Op("*").Lit(sizeOf(row[1])))),
+			jen.List(jen.Id("t"), jen.Err()).Op(":=").Add(core("NewTensor", jen.Id("rows"), t.row)),
 			returnIfErr(jen.Id(name).Values()),
 			jen.Return(jen.Id(name).Values(jen.Id("t")), jen.Nil()),
 		)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/dave/jennifer/jen"
+
+	"github.com/moegen/moegen/spec"
 )
 
 // shape emits the model's constants.
@@ -32,15 +34,30 @@ type tensor struct {
 	name, recv string
 	shape      string
 	what       string
+	row        jen.Code // bytes of a row
 }
 
+// tensorTypes are the types of the tensors, each once.
 func (g *goPackage) tensorTypes() []tensor {
-	return append([]tensor{
-		{"Hidden", "h", g.hidden("rows"), "the tokens' hidden states"},
-		{"Probs", "p", g.probs("rows"), "the tokens' routing probabilities"},
-		{"Routing", "r", g.routing("rows"), "the ids of the experts that the tokens are routed to"},
-		{"Partial", "p", g.partial("rows"), "one rank's sums over its own experts"},
-	}, g.combineTensors()...)
+	s := g.spec
+	bytes := func(width string, t spec.DType) jen.Code { return jen.Id(g.exported(width)).Op("*").Lit(t.Size()) }
+	all := []tensor{
+		{"Hidden", "h", g.hidden("rows"), "the tokens' hidden states", bytes("HiddenDim", s.DType)},
+		{"Probs", "p", g.probs("rows"), "the tokens' routing probabilities", bytes("TopK", s.ProbsDType)},
+		{"Routing", "r", g.routing("rows"), "the ids of the experts that the tokens are routed to", bytes("TopK", s.RoutingDType)},
+		{"Partial", "p", g.partial("rows"), "one rank's sums over its own experts", bytes("HiddenDim", s.Combine.Wire)},
+	}
+	if t, block := s.GatheredScale(); block > 0 {
+		payload := bytes("HiddenDim", s.PayloadDType())
+		if s.PayloadDType() == spec.FP4 {
+			payload = jen.Id(g.exported("HiddenDim")).Op("/").Lit(2)
+		}
+		all = append(all,
+			tensor{"Quantized", "q", g.payload("rows"), "the tokens' quantised hidden states", payload},
+			tensor{"Scales", "s", g.scales("rows"), fmt.Sprintf("the factors of quantised hidden states, one for every %d elements of a row", block),
+				jen.Id(g.exported("HiddenDim")).Op("/").Lit(block).Op("*").Lit(t.Size())})
+	}
+	return append(all, g.combineTensors()...)
 }
 
 // tensors emits a type for each tensor. They are structs with an unexported
@@ -65,28 +82,52 @@ func (g *goPackage) tensors() {
 	}
 }
 
-// exchangeTypes emits what goes into Dispatch and what comes out.
+// exchangeTypes emits what goes into and comes out of Dispatch.
 func (g *goPackage) exchangeTypes() {
 	local, gathered := g.exported("Local"), g.exported("Gathered")
-	field := func(name, comment string) jen.Code {
-		return jen.Id(name).Id(g.exported(name)).Comment(strings.ReplaceAll(comment, glue, " "))
+	fields := func(in, rows string) []jen.Code {
+		field := func(name, typ, comment string) jen.Code {
+			return jen.Id(name).Id(g.exported(typ)).Comment(strings.ReplaceAll(comment, glue, " "))
+		}
+		var fields []jen.Code
+		if in == "Quantized" {
+			fields = append(fields, field("Hidden", in, g.payload(rows)), field("Scales", "Scales", g.scales(rows)))
+		} else {
+			fields = append(fields, field("Hidden", in, g.hidden(rows)))
+		}
+		return append(fields, field("Probs", "Probs", g.probs(rows)), field("Routing", "Routing", g.routing(rows)))
 	}
-	doc(g, fmt.Sprintf(`%s is what a rank brings to %s's Dispatch: its own T tokens, T as given to BeginStep.
+	doc(g, fmt.Sprintf(`%s is what a rank brings to %s's Dispatch: its own T tokens, T as given to BeginStep or NextStep.
 Each tensor has at least T rows; where the host does not know T, at least the capacity.`, local, g.exported("Dispatcher")))
-	g.Type().Id(local).Struct(
-		field("Hidden", g.hidden("T")),
-		field("Probs", g.probs("T")),
-		field("Routing", g.routing("T")),
-	)
+	g.Type().Id(local).Struct(fields(g.brings(), "T")...)
 	g.Line()
-	doc(g, fmt.Sprintf(`%s is what Dispatch yields: the G tokens of all ranks, those of rank 0 first. The tensors are views of the dispatcher's buffers
-with room for %s rows, of which the first G hold tokens, and are valid until the next Dispatch. G itself is in device memory, at Step.Total.`,
-		gathered, g.exported("MaxGathered")))
-	g.Type().Id(gathered).Struct(
-		field("Hidden", g.hidden("G")),
-		field("Probs", g.probs("G")),
-		field("Routing", g.routing("G")),
-		jen.Id("Step").Add(rt("Step")).Comment("where kernels find the step's token counts"),
-	)
+	order := "those of rank 0 first"
+	if g.spec.Layout == spec.Padded {
+		order = "rank r's from row r times the capacity on, with padding behind them"
+	}
+	if g.spec.RoutingFill == spec.FillMinusOne {
+		order += "; the routing of rows without a token is -1"
+	}
+	doc(g, fmt.Sprintf(`%s is what Dispatch yields: the G tokens of all ranks, %s. The tensors are views of the dispatcher's buffers
+with room for %s rows and are valid until the next Dispatch. How many rows to look at is in device memory, at Step.Total.`,
+		gathered, order, g.exported("MaxGathered")))
+	g.Type().Id(gathered).Struct(append(fields(g.gathers(), "G"),
+		jen.Id("Step").Add(rt("Step")).Comment("where kernels find the step's token counts"))...)
 	g.Line()
+}
+
+// brings and gathers name the type of hidden states that a rank brings to
+// Dispatch and that it gets.
+func (g *goPackage) brings() string {
+	if g.spec.Dispatch.Input != "" {
+		return "Quantized"
+	}
+	return "Hidden"
+}
+
+func (g *goPackage) gathers() string {
+	if _, block := g.spec.GatheredScale(); block > 0 {
+		return "Quantized"
+	}
+	return "Hidden"
 }

@@ -16,9 +16,11 @@ func kernelsOf(s *spec.Spec) []Kernel {
 	if d.Unicast {
 		add("moegen_counts", launch.CountThreads)
 	}
-	for _, family := range []string{"moegen_dispatch_", "moegen_combine_"} {
+	for _, family := range [][]string{{"moegen_dispatch_", "moegen_first_dispatch_"}, {"moegen_combine_"}} {
 		for _, t := range d.Transports {
-			add(family+t, launch.Threads)
+			for _, name := range family {
+				add(name+t, launch.Threads)
+			}
 		}
 	}
 	if d.NCCL {

@@ -11,11 +11,12 @@ const threads = 512
 // private state is. Offsets and sizes are in bytes; the same on every rank.
 type Layout struct {
 	Failure       uint64 // uint64
-	CountSlots    uint64 // uint64[2][ranks]
+	CountSlots    uint64 // uint64[2][blocks][ranks]
 	DispatchFlags uint64 // uint32[blocks][ranks]
 	CombineFlags  uint64 // uint32[blocks][ranks]
 	Routing       uint64 // gathered routing
 	Probs         uint64 // gathered probabilities
+	Scales        uint64 // gathered scales of the hidden states, if they have any
 	Hidden        uint64 // gathered hidden states
 	Partial       uint64 // the experts' partial sums
 	Bytes         uint64 // end of the symmetric memory
@@ -40,20 +41,21 @@ func layoutOf(s *spec.Spec) Layout {
 	}
 	var l Layout
 	l.Failure = place(8, 128)
-	l.CountSlots = place(2*ranks*8, 128)
+	l.CountSlots = place(2*blocks*ranks*8, 128)
 	l.DispatchFlags = place(blocks*ranks*4, 128)
 	l.CombineFlags = place(blocks*ranks*4, 128)
 	l.Routing = place(rows*uint64(s.RoutingRowBytes()), tensorAlign)
 	l.Probs = place(rows*uint64(s.ProbsRowBytes()), tensorAlign)
-	l.Hidden = place(rows*uint64(s.HiddenRowBytes()), tensorAlign)
+	l.Scales = place(rows*uint64(s.ScaleRowBytes()), tensorAlign)
+	l.Hidden = place(rows*uint64(s.PayloadRowBytes()), tensorAlign)
 	l.Partial = place(rows*uint64(s.WireRowBytes()), tensorAlign)
 	l.Bytes = alignUp(at, tensorAlign)
 
-	// struct Control in layout.cu.tmpl: two words of 8, one and eleven of 4,
-	// then Step (4 + ranks + ranks+1 words of 4) and the epochs.
+	// struct Control in layout.cu.tmpl: two words of 8 and twelve of 4, then Step
+	// (6 + ranks + ranks+1 words of 4) and the epochs.
 	l.StepOffset = 64
-	l.EpochOffset = l.StepOffset + 4*(4+ranks+ranks+1)
-	l.ControlBytes = alignUp(l.EpochOffset+2*4*blocks*ranks, 8)
+	l.EpochOffset = l.StepOffset + 4*(6+ranks+ranks+1)
+	l.ControlBytes = alignUp(l.EpochOffset+4*blocks+2*4*blocks*ranks, 8)
 	return l
 }
 
@@ -61,10 +63,10 @@ func alignUp(n, align uint64) uint64 { return (n + align - 1) / align * align }
 
 // packBytes is the widest unit, up to 16 bytes, that divides a row.
 func packBytes(rowBytes int) int {
-	for b := 16; b > 4; b /= 2 {
+	for b := 16; b > 2; b /= 2 {
 		if rowBytes%b == 0 {
 			return b
 		}
 	}
-	return 4
+	return 2
 }

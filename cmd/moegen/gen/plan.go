@@ -34,7 +34,7 @@ func LaunchOf(s *spec.Spec) Launch {
 // out, and the two small tensors a block each, so that they do not wait behind
 // the large one. Powers of two keep the number of rows small.
 func planOf(s *spec.Spec) []PlanRow {
-	packs := s.HiddenRowBytes() / 16
+	packs := s.PayloadRowBytes() / 16
 	var plan []PlanRow
 	for tokens := 1; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)

@@ -25,6 +25,7 @@ type Config struct {
 	Capacity int     // most tokens a rank; 0 is the spec's max_tokens
 	Seed     uint64
 	Partials Partials
+	Counts   Counts
 
 	// Keep holds on to outputs, for Compare.
 	Keep    bool
@@ -44,6 +45,25 @@ const (
 	// PartialsOwn uses a buffer of the caller's: Combine copies it.
 	PartialsOwn
 )
+
+// Counts says when the ranks' token counts travel.
+type Counts int
+
+const (
+	// CountsBoth alternates from step to step; in graphs they travel with the
+	// first dispatch.
+	CountsBoth Counts = iota
+	// CountsEarly sends them in a launch of their own.
+	CountsEarly
+	// CountsInBand sends them with the first dispatch.
+	CountsInBand
+)
+
+// early says whether the counts of an eager step, or those of a graph, for
+// which step is 0, travel early.
+func (c *Config) early(step int) bool {
+	return c.Counts == CountsEarly || c.Counts == CountsBoth && step%2 == 1
+}
 
 // ownPartial says whether the layer's experts write to the caller's buffer.
 func (c *Config) ownPartial(layer int) bool {

@@ -11,7 +11,8 @@ import (
 // input is what one rank brings to one layer of one step.
 type input struct {
 	tokens                 int
-	routing, probs, hidden []byte // as in device memory
+	routing, probs, hidden []byte // what the rank brings, as in device memory
+	payload, scales        []byte // what Dispatch makes of hidden, if not the same, and its scales
 
 	experts []int     // [tokens][topk], as in routing
 	weights []float64 // [tokens][topk], exactly the numbers in probs
@@ -46,13 +47,12 @@ func (in *inputs) make(step, layer, rank, tokens int) *input {
 		tokens:  tokens,
 		routing: make([]byte, tokens*p.RoutingRowBytes()),
 		probs:   make([]byte, tokens*p.ProbsRowBytes()),
-		hidden:  make([]byte, tokens*p.HiddenRowBytes()),
+		hidden:  make([]byte, tokens*p.InputRowBytes()),
+		scales:  make([]byte, tokens*p.ScaleRowBytes()),
 		experts: make([]int, tokens*p.TopK),
 		weights: make([]float64, tokens*p.TopK),
 	}
-	for i := range tokens * p.HiddenDim {
-		put(x.hidden, i, p.Hidden, float32(rng.NormFloat64()))
-	}
+	x.fillHidden(p, rng)
 	scores := make([]float64, len(in.logits))
 	chosen := make([]float64, p.TopK)
 	for t := range tokens {
@@ -66,6 +66,61 @@ func (in *inputs) make(step, layer, rank, tokens int) *input {
 		}
 	}
 	return x
+}
+
+// fillHidden draws the hidden states, and computes what travels.
+func (x *input) fillHidden(p *moert.Program, rng *rand.Rand) {
+	n := x.tokens * p.HiddenDim
+	x.payload = x.hidden
+	switch {
+	case p.GivenScales():
+		for i := range x.hidden {
+			x.hidden[i] = byte(rng.Uint32())
+			if p.Input == moert.FP8 && x.hidden[i]&0x7f == 0x7f {
+				x.hidden[i] = 0 // no NaN: experts have to make numbers of it
+			}
+		}
+		for i := range n / p.ScaleBlock {
+			putScale(x.scales, i, p.Scale, rng)
+		}
+		return
+	case !p.Quantizes():
+		for i := range n {
+			put(x.hidden, i, p.Input, float32(rng.NormFloat64()))
+		}
+		return
+	}
+	x.payload = make([]byte, x.tokens*p.PayloadRowBytes())
+	block := make([]float32, p.ScaleBlock)
+	for b := range n / p.ScaleBlock {
+		// Blocks of very different magnitude, so that a scale in the wrong place
+		// shows; one in eight of zeros.
+		magnitude := math.Exp2(float64(b%8*4 - 16))
+		if b%8 == 7 {
+			magnitude = 0
+		}
+		for e := range block {
+			i := b*p.ScaleBlock + e
+			put(x.hidden, i, p.Input, float32(rng.NormFloat64()*magnitude))
+			block[e] = float32(get(x.hidden, i, p.Input))
+		}
+		scale := quantize(x.payload[b*p.ScaleBlock:][:p.ScaleBlock], block)
+		put(x.scales, b, moert.FP32, scale)
+	}
+}
+
+// value returns element i of what experts get, exactly.
+func (x *input) value(p *moert.Program, i int) float64 {
+	if p.ScaleBlock == 0 {
+		return get(x.payload, i, p.Payload)
+	}
+	v := 0.0
+	if p.Payload == moert.FP4 {
+		v = fromE2M1(x.payload[i/2] >> (i % 2 * 4))
+	} else {
+		v = fromE4M3(x.payload[i])
+	}
+	return v * getScale(x.scales, i/p.ScaleBlock, p.Scale)
 }
 
 // route draws topk different experts with the Gumbel trick: the largest of

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strconv"
 
 	moert "github.com/moegen/moegen/runtime"
@@ -74,6 +75,35 @@ func get(p []byte, i int, t moert.DType) float64 {
 		return float64(fromFP16(binary.LittleEndian.Uint16(p[2*i:])))
 	}
 	return float64(math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:])))
+}
+
+// fromE2M1 is the fp4 number in the low four bits of b.
+func fromE2M1(b byte) float64 {
+	magnitudes := [8]float64{0, 0.5, 1, 1.5, 2, 3, 4, 6}
+	return math.Copysign(magnitudes[b&7], float64(int8(b<<4))+0.5)
+}
+
+// putScale stores some scale of moderate size as element i of p.
+func putScale(p []byte, i int, t moert.DType, rng *rand.Rand) {
+	switch t {
+	case moert.FP8:
+		p[i] = byte(0x28 + rng.IntN(0x20)) // 0.25 to 3.75
+	case moert.UE8M0:
+		p[i] = byte(127 - 4 + rng.IntN(8)) // 2^-4 to 2^3
+	default:
+		put(p, i, moert.FP32, 0.25+4*rng.Float32())
+	}
+}
+
+// getScale returns scale i of p, exactly.
+func getScale(p []byte, i int, t moert.DType) float64 {
+	switch t {
+	case moert.FP8:
+		return fromE4M3(p[i])
+	case moert.UE8M0:
+		return math.Ldexp(1, int(p[i])-127)
+	}
+	return get(p, i, t)
 }
 
 // putInt stores v as element i of p.

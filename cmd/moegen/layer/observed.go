@@ -18,28 +18,58 @@ const (
 type observed struct {
 	step                   []byte // the Step's words: see stepWords
 	routing, probs, hidden []byte // the first rows of the gathered tensors
+	scales                 []byte // likewise, where hidden states have scales
 	out                    []byte // the first rows of the combined output
 	outPoisoned            bool   // out was filled with poison before the step
 }
 
-// stepWords are the words of a Step: total, max, local, epoch, the counts and
-// the offsets.
-func stepWords(ranks int) int { return 4 + ranks + ranks + 1 }
+// stepWords are the words of a Step: total, max, local, epoch, tokens, capacity,
+// the counts and the offsets.
+func stepWords(ranks int) int { return 6 + ranks + ranks + 1 }
 
 func word(p []byte, i int) int { return int(binary.LittleEndian.Uint32(p[4*i:])) }
 
-// tensor is one of the three gathered tensors.
+// tensor is one of the gathered tensors.
 type tensor struct {
 	name     string
 	rowBytes int
-	input    func(*input) []byte
-	observed func(*observed) []byte
+	input    func(*input) []byte // what of a rank's input should be gathered
+	observed func(*observed) *[]byte
+	rows     func(*moert.Rows) *moert.Tensor
 }
 
-func tensors(p *moert.Program) [3]tensor {
-	return [3]tensor{
-		{"routing", p.RoutingRowBytes(), func(x *input) []byte { return x.routing }, func(o *observed) []byte { return o.routing }},
-		{"probs", p.ProbsRowBytes(), func(x *input) []byte { return x.probs }, func(o *observed) []byte { return o.probs }},
-		{"hidden", p.HiddenRowBytes(), func(x *input) []byte { return x.hidden }, func(o *observed) []byte { return o.hidden }},
+func tensors(p *moert.Program) []tensor {
+	all := []tensor{
+		{"routing", p.RoutingRowBytes(), func(x *input) []byte { return x.routing },
+			func(o *observed) *[]byte { return &o.routing }, func(r *moert.Rows) *moert.Tensor { return &r.Routing }},
+		{"probs", p.ProbsRowBytes(), func(x *input) []byte { return x.probs },
+			func(o *observed) *[]byte { return &o.probs }, func(r *moert.Rows) *moert.Tensor { return &r.Probs }},
+		{"hidden", p.PayloadRowBytes(), func(x *input) []byte { return x.payload },
+			func(o *observed) *[]byte { return &o.hidden }, func(r *moert.Rows) *moert.Tensor { return &r.Hidden }},
 	}
+	if p.ScaleBlock > 0 {
+		all = append(all, tensor{"scales", p.ScaleRowBytes(), func(x *input) []byte { return x.scales },
+			func(o *observed) *[]byte { return &o.scales }, func(r *moert.Rows) *moert.Tensor { return &r.Scales }})
+	}
+	return all
+}
+
+// brought is one of the tensors that a rank brings to Dispatch.
+type brought struct {
+	rowBytes int
+	input    func(*input) []byte
+	rows     func(*moert.Rows) *moert.Tensor
+}
+
+func broughtTensors(p *moert.Program) []brought {
+	var all []brought
+	for _, t := range tensors(p) {
+		switch {
+		case t.name == "hidden":
+			all = append(all, brought{p.InputRowBytes(), func(x *input) []byte { return x.hidden }, t.rows})
+		case t.name != "scales" || p.GivenScales():
+			all = append(all, brought{t.rowBytes, t.input, t.rows})
+		}
+	}
+	return all
 }

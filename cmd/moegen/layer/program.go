@@ -25,16 +25,20 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 	p := &moert.Program{
 		Name: s.Model, SpecHash: s.Hash(),
 		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
-		Hidden: moert.DType(s.DType), Routing: moert.DType(s.RoutingDType),
+		Input: moert.DType(s.InputDType()), Payload: moert.DType(s.PayloadDType()), Hidden: moert.DType(s.DType), Routing: moert.DType(s.RoutingDType),
 		Probs: moert.DType(s.ProbsDType), Wire: moert.DType(s.Combine.Wire),
 		Epilogue: moert.Epilogue{Shared: e.Shared, Residual: e.Residual, Norm: moert.DType(e.Norm), Sum: e.Sum, Output: moert.DType(e.Output)},
-		Timeout:  s.Timeout,
-		Threads:  launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
+		Padded:   s.Layout == spec.Padded, Fills: s.RoutingFill == spec.FillMinusOne,
+		Timeout: s.Timeout,
+		Threads: launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
 		Layout: moert.Layout{
-			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
+			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Scales: l.Scales, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
 			Control: l.ControlBytes, Step: l.StepOffset, Epochs: l.EpochOffset,
 		},
 		Source: source,
+	}
+	if t, block := s.GatheredScale(); block > 0 {
+		p.Scale, p.ScaleBlock = moert.DType(t), block
 	}
 	for _, t := range s.Transports {
 		p.Transports = append(p.Transports, moert.Transport(t))

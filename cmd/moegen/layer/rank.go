@@ -30,7 +30,7 @@ type rank struct {
 // buffers are one layer's inputs, and copies of what the layer left in memory
 // that the next layer uses again.
 type buffers struct {
-	in, gathered [3]moert.Tensor // routing, probs, hidden
+	in, gathered moert.Rows
 	out          moert.Tensor
 }
 
@@ -70,9 +70,11 @@ func (r *rank) open(ctx context.Context) error {
 	r.layers = make([]buffers, c.Layers)
 	for l := range r.layers {
 		b := &r.layers[l]
-		for i, t := range tensors(p) {
-			allocate(&b.in[i], c.Capacity, t.rowBytes)
-			allocate(&b.gathered[i], r.gatherRows(), t.rowBytes)
+		for _, t := range broughtTensors(p) {
+			allocate(t.rows(&b.in), c.Capacity, t.rowBytes)
+		}
+		for _, t := range tensors(p) {
+			allocate(t.rows(&b.gathered), r.gatherRows(), t.rowBytes)
 		}
 		allocate(&b.out, c.Capacity, p.HiddenRowBytes())
 	}
@@ -82,11 +84,15 @@ func (r *rank) open(ctx context.Context) error {
 // gatherRows and outRows are how many rows of the gathered tensors and of the
 // output are looked at.
 func (r *rank) gatherRows() int {
-	rows := r.config.Program.Ranks * r.config.Program.MaxTokens
-	if r.config.Program.Ranks == 1 {
-		rows = r.config.Capacity // the gathered tensors are the inputs
+	c, p := r.config, r.config.Program
+	rows := p.Ranks * p.MaxTokens
+	switch {
+	case p.Ranks == 1 && !p.Quantizes() && !p.Fills:
+		rows = c.Capacity // the gathered tensors are the inputs
+	case p.Padded || p.Fills:
+		return window(p.Ranks*c.Capacity, rows)
 	}
-	return window(r.config.Program.Ranks*r.config.mostTokens(), rows)
+	return window(p.Ranks*c.mostTokens(), rows)
 }
 
 func (r *rank) outRows() int { return window(r.config.mostTokens(), r.config.Capacity) }
@@ -100,19 +106,24 @@ func (r *rank) prepare(in []*input) error {
 		return err
 	}
 	for l := range r.layers {
-		for i, t := range tensors(p) {
+		for _, t := range broughtTensors(p) {
 			rows := t.input(in[l])
 			past := bytes.Repeat([]byte{inputPoison}, r.outRows()*t.rowBytes-len(rows))
-			if err := dev.Write(r.layers[l].in[i].Ptr, append(rows[:len(rows):len(rows)], past...)); err != nil {
+			if err := dev.Write(t.rows(&r.layers[l].in).Ptr, append(rows[:len(rows):len(rows)], past...)); err != nil {
 				return err
 			}
 		}
 	}
 	g := r.dispatcher.Gathered()
-	rows := window(p.Ranks*c.mostTokens(), p.Ranks*p.MaxTokens)
+	rows := window(p.Ranks*c.Capacity, p.Ranks*p.MaxTokens)
+	if !p.Padded && !p.Fills {
+		rows = window(p.Ranks*c.mostTokens(), p.Ranks*p.MaxTokens)
+	}
 	fill := map[driver.DevicePtr]int{
-		g.Routing.Ptr: rows * p.RoutingRowBytes(), g.Probs.Ptr: rows * p.ProbsRowBytes(), g.Hidden.Ptr: rows * p.HiddenRowBytes(),
 		r.dispatcher.PartialBuffer().Ptr: rows * p.WireRowBytes(), r.own.Ptr: rows * p.WireRowBytes(),
+	}
+	for _, t := range tensors(p) {
+		fill[t.rows(&g.Rows).Ptr] = rows * t.rowBytes
 	}
 	for l := range r.layers {
 		fill[r.layers[l].out.Ptr] = r.outRows() * p.HiddenRowBytes()
@@ -121,7 +132,11 @@ func (r *rank) prepare(in []*input) error {
 		fill[r.combined.Ptr] = r.outRows() * p.HiddenRowBytes()
 	}
 	for ptr, size := range fill {
-		if err := r.stream.MemsetAsync(ptr, poison, uint64(size)); err != nil {
+		value := byte(poison)
+		if p.Fills && ptr == g.Routing.Ptr {
+			value = 0 // poison is what the rows without a token are filled with
+		}
+		if err := r.stream.MemsetAsync(ptr, value, uint64(size)); err != nil {
 			return err
 		}
 	}
@@ -129,23 +144,29 @@ func (r *rank) prepare(in []*input) error {
 }
 
 // enqueue puts a whole step on the stream, or into the graph being captured.
-func (r *rank) enqueue(t moert.Tokens) error {
+// Its counts travel early, in a launch of their own, or with its first dispatch.
+func (r *rank) enqueue(t moert.Tokens, early bool) error {
 	c, p, d, s := r.config, r.config.Program, r.dispatcher, r.stream
-	if err := d.BeginStep(s, t); err != nil {
-		return err
+	begin := func() error { return d.NextStep(t) }
+	if early {
+		begin = func() error { return d.BeginStep(s, t) }
 	}
-	if err := s.CopyAsync(r.step.Ptr, d.Step().Total, uint64(4*stepWords(p.Ranks))); err != nil {
+	if err := begin(); err != nil {
 		return err
 	}
 	for l := range r.layers {
 		b := &r.layers[l]
-		g, err := d.Dispatch(s, b.in[0], b.in[1], b.in[2])
+		g, err := d.Dispatch(s, b.in)
 		if err != nil {
 			return err
 		}
-		for i, from := range []moert.Tensor{g.Routing, g.Probs, g.Hidden} {
-			size := uint64(r.gatherRows() * tensors(p)[i].rowBytes)
-			if err := s.CopyAsync(b.gathered[i].Ptr, from.Ptr, size); err != nil {
+		if l == 0 {
+			if err := s.CopyAsync(r.step.Ptr, d.Step().Total, uint64(4*stepWords(p.Ranks))); err != nil {
+				return err
+			}
+		}
+		for _, t := range tensors(p) {
+			if err := s.CopyAsync(t.rows(&b.gathered).Ptr, t.rows(&g.Rows).Ptr, uint64(r.gatherRows()*t.rowBytes)); err != nil {
 				return err
 			}
 		}
@@ -184,7 +205,7 @@ func (r *rank) capture() error {
 	if err := r.stream.BeginCapture(); err != nil {
 		return err
 	}
-	enqueued := r.enqueue(moert.DeviceTokens(r.count.Ptr))
+	enqueued := r.enqueue(moert.DeviceTokens(r.count.Ptr), r.config.early(0))
 	graph, err := r.stream.EndCapture()
 	if r.graph = graph; enqueued != nil || err != nil {
 		return errors.Join(enqueued, err)
@@ -198,9 +219,10 @@ func (r *rank) observe(layer int, outPoisoned bool) (*observed, error) {
 	p, dev, b := r.config.Program, r.dispatcher.Device(), &r.layers[layer]
 	o := &observed{step: make([]byte, 4*stepWords(p.Ranks)), outPoisoned: outPoisoned}
 	err := dev.Read(o.step, r.step.Ptr)
-	for i, to := range []*[]byte{&o.routing, &o.probs, &o.hidden} {
-		*to = make([]byte, r.gatherRows()*tensors(p)[i].rowBytes)
-		err = errors.Join(err, dev.Read(*to, b.gathered[i].Ptr))
+	for _, t := range tensors(p) {
+		to := t.observed(o)
+		*to = make([]byte, r.gatherRows()*t.rowBytes)
+		err = errors.Join(err, dev.Read(*to, t.rows(&b.gathered).Ptr))
 	}
 	o.out = make([]byte, r.outRows()*p.HiddenRowBytes())
 	return o, errors.Join(err, dev.Read(o.out, b.out.Ptr))

@@ -15,6 +15,8 @@ type reference struct {
 	prog   *moert.Program
 	owner  []int    // rank of each expert
 	inputs []*input // by rank
+
+	capacity int // most tokens that a rank may have
 }
 
 // owners returns the rank of each expert.

@@ -17,6 +17,7 @@ import (
 //     most |h| * A * gamma(n+1), A = sum |p*s|, gamma(k) = k*u/(1-k*u)
 //     (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1),
 //     and where the product is subnormal half of the least such number more.
+//     A quantised token's h is itself a product in fp32: k is one more.
 //  2. The partial sum is rounded once to the wire's type: half the distance of
 //     neighbours there, which halfULP gives.
 //  3. The sum over ranks, by way of transport:
@@ -45,19 +46,24 @@ func gamma(k int) float64 { return float64(k) * unitFP32 / (1 - float64(k)*unitF
 type rounding struct {
 	ranks     int
 	wire, out moert.DType
+	scaled    bool // experts multiply tokens by their scales first
 	nccl      bool // sums are rounded to the wire's type at every addition
 	hardware  bool // nvls on a real switch
 }
 
 func newRounding(p *moert.Program, t moert.Transport, driverName string) rounding {
-	return rounding{ranks: p.Ranks, wire: p.Wire, out: p.Hidden, nccl: t == moert.NCCL,
+	return rounding{ranks: p.Ranks, wire: p.Wire, out: p.Hidden, scaled: p.ScaleBlock > 0, nccl: t == moert.NCCL,
 		hardware: t == moert.NVLS && driverName == "cuda"}
 }
 
 // partial returns the error of a partial sum whose exact value is h*w: steps 1
 // and 2. a is the sum of the n coefficients' magnitudes.
 func (r rounding) partial(h, w, a float64, n int) float64 {
-	e := math.Abs(h)*a*gamma(n+1) + leastFP32
+	roundings := n + 1
+	if r.scaled {
+		roundings++
+	}
+	e := math.Abs(h)*a*gamma(roundings) + leastFP32
 	if r.wire != moert.FP32 {
 		e += halfULP(r.wire, math.Abs(h*w)+e)
 	}

@@ -33,12 +33,16 @@ func (ref *reference) verify(rank int, o *observed, r rounding) verdict {
 	v := verdict{}
 	offsets := make([]int, 1, len(ref.inputs)+1)
 	for _, in := range ref.inputs {
-		offsets = append(offsets, offsets[len(offsets)-1]+in.tokens)
+		v.gathered += in.tokens
+		next := v.gathered
+		if ref.prog.Padded {
+			next = offsets[len(offsets)-1] + ref.capacity
+		}
+		offsets = append(offsets, next)
 	}
-	v.gathered = offsets[len(offsets)-1]
 	ref.verifyStep(rank, o.step, offsets, &v)
 	for _, t := range tensors(ref.prog) {
-		ref.verifyGather(t, t.observed(o), offsets, &v)
+		ref.verifyGather(t, *t.observed(o), offsets, &v)
 	}
 	ref.verifyOut(rank, o, r, &v)
 	return v
@@ -58,15 +62,18 @@ func (ref *reference) verifyStep(rank int, step []byte, offsets []int, v *verdic
 	check("total", 0, offsets[ranks])
 	check("max", 1, most)
 	check("local", 2, ref.inputs[rank].tokens)
+	check("tokens", 4, v.gathered)
+	check("capacity", 5, ref.capacity)
 	for r, in := range ref.inputs {
-		check(fmt.Sprintf("count of rank %d", r), 4+r, in.tokens)
+		check(fmt.Sprintf("count of rank %d", r), 6+r, in.tokens)
 	}
 	for r, offset := range offsets {
-		check(fmt.Sprintf("offset %d", r), 4+ranks+r, offset)
+		check(fmt.Sprintf("offset %d", r), 6+ranks+r, offset)
 	}
 }
 
-// verifyGather wants rank after rank's rows, bit by bit, and no row after them.
+// verifyGather wants every rank's rows in their place, bit by bit, and nothing
+// in rows without a token, or -1 where the program fills them.
 func (ref *reference) verifyGather(t tensor, got []byte, offsets []int, v *verdict) {
 	for r, in := range ref.inputs {
 		want := t.input(in)
@@ -86,13 +93,30 @@ func (ref *reference) verifyGather(t tensor, got []byte, offsets []int, v *verdi
 		v.fault("gathered %s: %d of rank %d's %d rows differ, first row %d at byte %d: %#02x, not %#02x%s",
 			t.name, wrong, r, in.tokens, first, at-first*t.rowBytes, have[at], want[at], ref.explain(t, have[first*t.rowBytes:][:t.rowBytes]))
 	}
-	// With one rank the gathered tensors are the inputs themselves.
+	// Where one rank has nothing to do the gathered tensors are the inputs.
 	pattern := byte(poison)
-	if len(ref.inputs) == 1 {
+	if p := ref.prog; len(ref.inputs) == 1 && !p.Quantizes() && !p.Fills {
 		pattern = inputPoison
 	}
-	if at := notFilled(got[offsets[len(offsets)-1]*t.rowBytes:], pattern); at >= 0 {
-		v.fault("gathered %s: row %d, past the last token, was written", t.name, offsets[len(offsets)-1]+at/t.rowBytes)
+	// Poison is -1 too: where it is filled in, the rows were zeroed before.
+	for r := range offsets {
+		from, to := offsets[r]*t.rowBytes, len(got)
+		if r < len(ref.inputs) {
+			from, to = from+len(t.input(ref.inputs[r])), offsets[r+1]*t.rowBytes
+		}
+		if fills := ref.prog.Fills && t.name == "routing"; fills {
+			filled := min(to, len(ref.inputs)*ref.capacity*t.rowBytes)
+			if at := notFilled(got[from:max(filled, from)], 0xff); at >= 0 {
+				v.fault("gathered routing: row %d, without a token, is not filled with -1", (from+at)/t.rowBytes)
+			}
+			if from = max(filled, from); from < to && notFilled(got[from:to], 0) >= 0 {
+				v.fault("gathered routing: a row past the capacity was written")
+			}
+			continue
+		}
+		if at := notFilled(got[from:to], pattern); at >= 0 {
+			v.fault("gathered %s: row %d, past the last token, was written", t.name, (from+at)/t.rowBytes)
+		}
 	}
 }
 
@@ -121,7 +145,7 @@ func (ref *reference) verifyOut(rank int, o *observed, r rounding, v *verdict) {
 	for t := range in.tokens {
 		shares := ref.shares(rank, t, buf)
 		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
-			exact, carried, total := element(get(in.hidden, i, p.Hidden), shares, r)
+			exact, carried, total := element(in.value(p, i), shares, r)
 			bound := (carried + r.sum(math.Abs(exact), carried, total)) * slack
 			got := get(o.out, i, p.Hidden)
 			off := math.Abs(got - exact)

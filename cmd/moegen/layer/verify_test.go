@@ -25,23 +25,25 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	ref := makeReferences(newInputs(s, p, 7), owners(s), 1, 3, counts)[0]
+	ref := makeReferences(newInputs(s, p, 7), owners(s), 1, 3, counts, s.MaxTokens)[0]
 	rows := 0
 	step := make([]uint32, stepWords(p.Ranks))
 	for r, n := range counts {
-		step[4+r], step[4+p.Ranks+r] = uint32(n), uint32(rows)
+		step[6+r], step[6+p.Ranks+r] = uint32(n), uint32(rows)
 		rows += n
 	}
-	step[0], step[1], step[4+2*p.Ranks] = uint32(rows), uint32(slices.Max(counts)), uint32(rows)
+	step[0], step[1], step[6+2*p.Ranks] = uint32(rows), uint32(slices.Max(counts)), uint32(rows)
+	step[4], step[5] = uint32(rows), uint32(s.MaxTokens)
 	all := make([]*observed, p.Ranks)
 	for r, in := range ref.inputs {
 		step[2] = uint32(in.tokens)
 		o := &observed{step: words(step), outPoisoned: true, out: simulate(ref, r)}
-		for i, to := range []*[]byte{&o.routing, &o.probs, &o.hidden} {
+		for _, t := range tensors(p) {
+			to := t.observed(o)
 			for _, in := range ref.inputs {
-				*to = append(*to, tensors(p)[i].input(in)...)
+				*to = append(*to, t.input(in)...)
 			}
-			*to = append(*to, bytes.Repeat([]byte{poison}, 3*tensors(p)[i].rowBytes)...)
+			*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
 		}
 		o.out = append(o.out, bytes.Repeat([]byte{poison}, 3*p.HiddenRowBytes())...)
 		all[r] = o
@@ -133,8 +135,8 @@ func TestVerifierCatches(t *testing.T) {
 		{"total", func(_ *reference, o *observed) { o.step[0]++ }, "step: total is 11, not 10"},
 		{"max", func(_ *reference, o *observed) { o.step[4]++ }, "step: max is 6"},
 		{"local", func(_ *reference, o *observed) { o.step[8]++ }, "step: local is 6"},
-		{"count", func(_ *reference, o *observed) { o.step[16+4]++ }, "step: count of rank 1 is 1"},
-		{"offset", func(_ *reference, o *observed) { o.step[16+16+12]++ }, "step: offset 3 is 8"},
+		{"count", func(_ *reference, o *observed) { o.step[24+4]++ }, "step: count of rank 1 is 1"},
+		{"offset", func(_ *reference, o *observed) { o.step[24+16+12]++ }, "step: offset 3 is 8"},
 		{"output past the last", func(ref *reference, o *observed) { o.out[5*p(ref).HiddenRowBytes()] = 0 }, "output: row 5, past the last token"},
 		{"output rows swapped", func(ref *reference, o *observed) { swapRows(o.out, 0, 1, p(ref).HiddenRowBytes()) }, "output: token 0"},
 		{"output never written", func(ref *reference, o *observed) { fillRow(o.out, 4, p(ref).HiddenRowBytes(), poison) }, "output: token 4 element 0 is NaN"},
