@@ -14,12 +14,15 @@ type input struct {
 	routing, probs, hidden []byte // what the rank brings, as in device memory
 	payload, scales        []byte // what Dispatch makes of hidden, if not the same, and its scales
 
+	shared, residual, weight []byte // what combine's epilogue reads
+
 	experts []int     // [tokens][topk], as in routing
 	weights []float64 // [tokens][topk], exactly the numbers in probs
 }
 
 // inputs makes inputs. Equal seeds make equal inputs on every machine.
 type inputs struct {
+	spec   *spec.Spec
 	prog   *moert.Program
 	seed   uint64
 	logits []float64 // by expert: how popular it is
@@ -30,7 +33,7 @@ type inputs struct {
 const zipf = 0.8
 
 func newInputs(s *spec.Spec, p *moert.Program, seed uint64) *inputs {
-	in := &inputs{prog: p, seed: seed, logits: make([]float64, Experts(s).NumExperts)}
+	in := &inputs{spec: s, prog: p, seed: seed, logits: make([]float64, Experts(s).NumExperts)}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for place, expert := range rng.Perm(len(in.logits)) {
 		in.logits[expert] = -zipf * math.Log(float64(place+1))
@@ -65,6 +68,7 @@ func (in *inputs) make(step, layer, rank, tokens int) *input {
 			x.weights[i] = get(x.probs, i, p.Probs)
 		}
 	}
+	x.fillOperands(p, rng)
 	return x
 }
 

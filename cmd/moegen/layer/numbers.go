@@ -127,6 +127,8 @@ func halfULP(t moert.DType, magnitude float64) float64 {
 		precision = 8
 	case moert.FP16:
 		precision, least = 11, -14
+	case moert.FP8:
+		precision, least = 4, -6
 	}
 	// The exponent field of a float64 is its binade; no format here has
 	// numbers so small that a float64's own subnormals matter.

@@ -19,8 +19,8 @@ type observed struct {
 	step                   []byte // the Step's words: see stepWords
 	routing, probs, hidden []byte // the first rows of the gathered tensors
 	scales                 []byte // likewise, where hidden states have scales
-	out                    []byte // the first rows of the combined output
-	outPoisoned            bool   // out was filled with poison before the step
+	results
+	outPoisoned bool // the results were filled with poison before the step
 }
 
 // stepWords are the words of a Step: total, max, local, epoch, tokens, capacity,

@@ -18,10 +18,10 @@ type rank struct {
 	dispatcher *moert.Dispatcher
 	experts    *experts
 	stream     driver.Stream
-	count      moert.Tensor // one int32, for steps whose counts the host does not know
-	step       moert.Tensor // copy of the Step's words
-	own        moert.Tensor // the caller's own partial sums
-	combined   moert.Tensor // where Combine left its result last, zero if it never ran
+	count      moert.Tensor   // one int32, for steps whose counts the host does not know
+	step       moert.Tensor   // copy of the Step's words
+	own        moert.Tensor   // the caller's own partial sums
+	combined   moert.Combined // where Combine left its results last, zero if it never ran
 	layers     []buffers
 	graph      driver.Graph
 	exec       driver.GraphExec
@@ -31,7 +31,7 @@ type rank struct {
 // that the next layer uses again.
 type buffers struct {
 	in, gathered moert.Rows
-	out          moert.Tensor
+	args         moert.CombineArgs // but for the partial sums
 }
 
 func newRank(ctx context.Context, c *Config, g moert.Group, id int) (*rank, error) {
@@ -76,7 +76,16 @@ func (r *rank) open(ctx context.Context) error {
 		for _, t := range tensors(p) {
 			allocate(t.rows(&b.gathered), r.gatherRows(), t.rowBytes)
 		}
-		allocate(&b.out, c.Capacity, p.HiddenRowBytes())
+		for _, t := range operands(p) {
+			rows := c.Capacity
+			if t.oneRow {
+				rows = 1
+			}
+			allocate(t.in(&b.args), rows, t.rowBytes)
+		}
+		for _, t := range outputs(p) {
+			allocate(t.into(&b.args), c.Capacity, t.rowBytes)
+		}
 	}
 	return err
 }
@@ -113,6 +122,15 @@ func (r *rank) prepare(in []*input) error {
 				return err
 			}
 		}
+		for _, t := range operands(p) {
+			rows := t.input(in[l])
+			if !t.oneRow {
+				rows = append(rows[:len(rows):len(rows)], bytes.Repeat([]byte{inputPoison}, r.outRows()*t.rowBytes-len(rows))...)
+			}
+			if err := dev.Write(t.in(&r.layers[l].args).Ptr, rows); err != nil {
+				return err
+			}
+		}
 	}
 	g := r.dispatcher.Gathered()
 	rows := window(p.Ranks*c.Capacity, p.Ranks*p.MaxTokens)
@@ -125,11 +143,13 @@ func (r *rank) prepare(in []*input) error {
 	for _, t := range tensors(p) {
 		fill[t.rows(&g.Rows).Ptr] = rows * t.rowBytes
 	}
-	for l := range r.layers {
-		fill[r.layers[l].out.Ptr] = r.outRows() * p.HiddenRowBytes()
-	}
-	if r.combined.Ptr != 0 {
-		fill[r.combined.Ptr] = r.outRows() * p.HiddenRowBytes()
+	for _, t := range outputs(p) {
+		for l := range r.layers {
+			fill[t.into(&r.layers[l].args).Ptr] = r.outRows() * t.rowBytes
+		}
+		if own := t.of(&r.combined).Ptr; own != 0 {
+			fill[own] = r.outRows() * t.rowBytes
+		}
 	}
 	for ptr, size := range fill {
 		value := byte(poison)
@@ -177,10 +197,12 @@ func (r *rank) enqueue(t moert.Tokens, early bool) error {
 		if err := r.experts.launch(s, g, partial); err != nil {
 			return err
 		}
+		args := b.args
+		args.Partial = partial
 		if l < len(r.layers)-1 {
-			_, err = d.Combine(s, moert.CombineArgs{Partial: partial, Out: b.out})
+			_, err = d.Combine(s, args)
 		} else {
-			err = r.combine(partial, b.out)
+			err = r.combine(args)
 		}
 		if err != nil {
 			return err
@@ -189,15 +211,24 @@ func (r *rank) enqueue(t moert.Tokens, early bool) error {
 	return nil
 }
 
-// combine is for the last layer, so that Combine and its own buffer are used
-// too.
-func (r *rank) combine(partial, out moert.Tensor) error {
-	combined, err := r.dispatcher.Combine(r.stream, moert.CombineArgs{Partial: partial})
+// combine is for the last layer, so that the dispatcher's own buffers are used
+// too. It copies the results to where they would have gone.
+func (r *rank) combine(args moert.CombineArgs) error {
+	p, to := r.config.Program, args
+	for _, t := range outputs(p) {
+		*t.into(&args) = moert.Tensor{}
+	}
+	combined, err := r.dispatcher.Combine(r.stream, args)
 	if err != nil {
 		return err
 	}
-	r.combined = combined.Out
-	return r.stream.CopyAsync(out.Ptr, combined.Out.Ptr, uint64(r.outRows()*r.config.Program.HiddenRowBytes()))
+	r.combined = combined
+	for _, t := range outputs(p) {
+		if err := r.stream.CopyAsync(t.into(&to).Ptr, t.of(&combined).Ptr, uint64(r.outRows()*t.rowBytes)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // capture makes the graph that replays launch.
@@ -224,8 +255,12 @@ func (r *rank) observe(layer int, outPoisoned bool) (*observed, error) {
 		*to = make([]byte, r.gatherRows()*t.rowBytes)
 		err = errors.Join(err, dev.Read(*to, t.rows(&b.gathered).Ptr))
 	}
-	o.out = make([]byte, r.outRows()*p.HiddenRowBytes())
-	return o, errors.Join(err, dev.Read(o.out, b.out.Ptr))
+	for _, t := range outputs(p) {
+		to := t.bytes(&o.results)
+		*to = make([]byte, r.outRows()*t.rowBytes)
+		err = errors.Join(err, dev.Read(*to, t.into(&b.args).Ptr))
+	}
+	return o, err
 }
 
 // close gives back what outlives the dispatcher, which is closed on all ranks

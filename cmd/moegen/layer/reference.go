@@ -12,6 +12,7 @@ func scale(expert int) float64 { return float64(expert*7%25-12) * 0.125 }
 
 // reference is what one layer of one step should give.
 type reference struct {
+	spec   *spec.Spec
 	prog   *moert.Program
 	owner  []int    // rank of each expert
 	inputs []*input // by rank

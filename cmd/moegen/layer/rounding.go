@@ -4,6 +4,7 @@ import (
 	"math"
 
 	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/spec"
 )
 
 // The bound on an element of the combined output.
@@ -20,16 +21,16 @@ import (
 //     A quantised token's h is itself a product in fp32: k is one more.
 //  2. The partial sum is rounded once to the wire's type: half the distance of
 //     neighbours there, which halfULP gives.
-//  3. The sum over ranks, by way of transport:
-//     kernels   fp32 in any order: gamma(ranks-1) * S, S = sum of the partial
-//     sums' magnitudes
-//     nccl      in the wire's type: ranks-1 roundings of intermediate sums,
-//     none larger than S times what rounding up has added
-//     nvls      the GPU's documentation promises no rounding for the switch's
-//     sum of 16-bit types: on hardware one wire unit more than kernels (GB200
-//     was measured to be within that)
-//  4. One rounding to the output's type, where the sum is not of that type
-//     already.
+//  3. The sum over ranks is made in fp32, in any order: gamma(ranks-1) * S, S the
+//     sum of the partial sums' magnitudes. Where the switch makes it (nvls, unless
+//     in rank order) it is rounded to the wire's type; the GPU's documentation
+//     promises nothing about that for 16-bit types: on hardware one wire unit more
+//     (GB200 was measured to be within that).
+//  4. Every operation of the epilogue rounds once, to fp32; RMSNorm as normalise
+//     says (epilogue.go).
+//  5. One rounding to the output's type, where the number is not of that type
+//     already, or two for fp8: the product with the scale's factor and the
+//     conversion.
 //
 // Each step's magnitude includes the errors before it.
 
@@ -44,16 +45,21 @@ func gamma(k int) float64 { return float64(k) * unitFP32 / (1 - float64(k)*unitF
 
 // rounding bounds what one way of summing does to partial sums.
 type rounding struct {
-	ranks     int
-	wire, out moert.DType
-	scaled    bool // experts multiply tokens by their scales first
-	nccl      bool // sums are rounded to the wire's type at every addition
-	hardware  bool // nvls on a real switch
+	ranks    int
+	wire     moert.DType
+	scaled   bool // experts multiply tokens by their scales first
+	switched bool // the sum comes from the switch, in the wire's type
+	hardware bool // from a real one
+	stored   bool // the sum is the output, and of its type already
 }
 
-func newRounding(p *moert.Program, t moert.Transport, driverName string) rounding {
-	return rounding{ranks: p.Ranks, wire: p.Wire, out: p.Hidden, scaled: p.ScaleBlock > 0, nccl: t == moert.NCCL,
-		hardware: t == moert.NVLS && driverName == "cuda"}
+func newRounding(s *spec.Spec, p *moert.Program, t moert.Transport, driverName string) rounding {
+	r := rounding{ranks: p.Ranks, wire: p.Wire, scaled: p.ScaleBlock > 0,
+		switched: t == moert.NVLS && s.Combine.Order == spec.OrderAny && p.Ranks > 1}
+	r.hardware = r.switched && driverName == "cuda"
+	plain := p.Epilogue == moert.Epilogue{} && !s.Combine.Has(spec.Scale)
+	r.stored = plain && p.Wire == p.Hidden && (r.switched || p.Ranks == 1 || p.Hidden == moert.FP32)
+	return r
 }
 
 // partial returns the error of a partial sum whose exact value is h*w: steps 1
@@ -70,30 +76,19 @@ func (r rounding) partial(h, w, a float64, n int) float64 {
 	return e
 }
 
-// sum returns the error that adding and the last rounding make, steps 3 and 4:
-// exact is the magnitude of the exact sum, carried the error of the partial
-// sums together, and total the sum of their magnitudes with their errors.
+// sum returns the error that adding makes, step 3: exact is the magnitude of the
+// exact sum, carried the error of the partial sums together, and total the sum of
+// their magnitudes with their errors.
 func (r rounding) sum(exact, carried, total float64) float64 {
-	e := 0.0
-	switch {
-	case r.ranks == 1:
-	case r.nccl && r.wire != moert.FP32:
-		grown := total
-		for range r.ranks - 1 {
-			e += halfULP(r.wire, grown)
-			grown += halfULP(r.wire, grown)
-		}
-		if r.wire == r.out {
-			return e
-		}
-	default:
-		e = gamma(r.ranks-1) * total
-		if r.hardware {
-			e += 2 * halfULP(r.wire, exact+carried+e)
-		}
+	if r.ranks == 1 {
+		return 0
 	}
-	if r.out != moert.FP32 && !(r.ranks == 1 && r.wire == r.out) {
-		e += halfULP(r.out, exact+carried+e)
+	e := gamma(r.ranks-1) * total
+	if r.switched && r.wire != moert.FP32 {
+		e += halfULP(r.wire, exact+carried+e)
+	}
+	if r.hardware {
+		e += 2 * halfULP(r.wire, exact+carried+e)
 	}
 	return e
 }

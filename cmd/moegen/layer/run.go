@@ -66,7 +66,7 @@ func (x *run) describe() {
 	for _, refusal := range d.Refusals() {
 		x.result.Refusals = append(x.result.Refusals, refusal.String())
 	}
-	x.rounding = newRounding(x.config.Program, d.Transport(), d.Device().Driver().Name())
+	x.rounding = newRounding(x.config.Spec, x.config.Program, d.Transport(), d.Device().Driver().Name())
 }
 
 func (x *run) steps(ctx context.Context) error {
@@ -123,7 +123,7 @@ func (x *run) step(i, index int, graph bool) error {
 		}
 	}
 	// The address of Combine's own buffer is known once it has run.
-	poisoned := x.ranks[0].combined.Ptr != 0
+	poisoned := x.ranks[0].combined.Out.Ptr != 0
 	err := x.drive(func(r *rank) error {
 		if graph {
 			return r.exec.Launch(r.stream)
@@ -153,7 +153,7 @@ func (x *run) references(i int, counts []int) []*reference {
 func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capacity int) []*reference {
 	refs := make([]*reference, layers)
 	for l := range refs {
-		refs[l] = &reference{prog: in.prog, owner: owner, inputs: make([]*input, len(counts)), capacity: capacity}
+		refs[l] = &reference{spec: in.spec, prog: in.prog, owner: owner, inputs: make([]*input, len(counts)), capacity: capacity}
 	}
 	_ = parallel(layers*len(counts), 0, func(n int) error { // makes no errors
 		l, id := n/len(counts), n%len(counts)
@@ -167,10 +167,10 @@ func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capaci
 // result.
 func (x *run) verify(refs []*reference, s Step, i int, poisoned bool) error {
 	verdicts := make([][]verdict, len(x.ranks))
-	outputs := kept{step: i, outputs: make([][][]byte, len(x.ranks))}
+	outputs := kept{step: i, outputs: make([][]results, len(x.ranks))}
 	for id := range x.ranks {
 		verdicts[id] = make([]verdict, len(refs))
-		outputs.outputs[id] = make([][]byte, len(refs))
+		outputs.outputs[id] = make([]results, len(refs))
 	}
 	err := parallel(len(x.ranks)*len(refs), 0, func(n int) error {
 		id, l := n/len(refs), n%len(refs)
@@ -179,7 +179,7 @@ func (x *run) verify(refs []*reference, s Step, i int, poisoned bool) error {
 			return fmt.Errorf("rank %d: read back: %w", id, err)
 		}
 		verdicts[id][l] = refs[l].verify(id, o, x.rounding)
-		outputs.outputs[id][l] = o.out[:refs[l].inputs[id].tokens*x.config.Program.HiddenRowBytes()]
+		outputs.outputs[id][l] = o.results
 		return nil
 	})
 	if err != nil {

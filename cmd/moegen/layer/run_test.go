@@ -183,7 +183,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	t.Logf("%d of %d equal, %.3g wire ulp, %.3g of the bound", c.Equal, c.Elements, float64(c.MaxULP), float64(c.MaxOfBound))
-	put(results[1].kept[1].outputs[3][1], 70, moert.BF16, 9)
+	put(results[1].kept[1].outputs[3][1].out, 70, moert.BF16, 9)
 	if c, err = Compare(results[0], results[1], "emu"); err != nil || c.OK() {
 		t.Errorf("a wrong element passed: %+v, %v", c, err)
 	}

@@ -3,7 +3,6 @@ package layer
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -44,7 +43,7 @@ func (ref *reference) verify(rank int, o *observed, r rounding) verdict {
 	for _, t := range tensors(ref.prog) {
 		ref.verifyGather(t, *t.observed(o), offsets, &v)
 	}
-	ref.verifyOut(rank, o, r, &v)
+	ref.verifyCombined(rank, o, r, &v)
 	return v
 }
 
@@ -137,31 +136,6 @@ func (ref *reference) explain(t tensor, row []byte) string {
 		}
 	}
 	return ""
-}
-
-func (ref *reference) verifyOut(rank int, o *observed, r rounding, v *verdict) {
-	in, p := ref.inputs[rank], ref.prog
-	buf := make([]share, p.Ranks)
-	for t := range in.tokens {
-		shares := ref.shares(rank, t, buf)
-		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
-			exact, carried, total := element(in.value(p, i), shares, r)
-			bound := (carried + r.sum(math.Abs(exact), carried, total)) * slack
-			got := get(o.out, i, p.Hidden)
-			off := math.Abs(got - exact)
-			if !(off <= bound) { // a NaN is neither more nor less
-				v.fault("output: token %d element %d is %v, not %v: off by %.3g, rounding explains %.3g",
-					t, i-t*p.HiddenDim, got, exact, off, bound)
-			}
-			if math.IsNaN(off) {
-				off = math.Inf(1)
-			}
-			v.units, v.absolute = max(v.units, off/bound), max(v.absolute, off)
-		}
-	}
-	if at := notFilled(o.out[in.tokens*p.HiddenRowBytes():], poison); o.outPoisoned && at >= 0 {
-		v.fault("output: row %d, past the last token, was written", in.tokens+at/p.HiddenRowBytes())
-	}
 }
 
 func firstDifference(a, b []byte) int {

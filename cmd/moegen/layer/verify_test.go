@@ -37,7 +37,7 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 	all := make([]*observed, p.Ranks)
 	for r, in := range ref.inputs {
 		step[2] = uint32(in.tokens)
-		o := &observed{step: words(step), outPoisoned: true, out: simulate(ref, r)}
+		o := &observed{step: words(step), outPoisoned: true, results: simulate(ref, r)}
 		for _, t := range tensors(p) {
 			to := t.observed(o)
 			for _, in := range ref.inputs {
@@ -45,7 +45,10 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 			}
 			*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
 		}
-		o.out = append(o.out, bytes.Repeat([]byte{poison}, 3*p.HiddenRowBytes())...)
+		for _, t := range outputs(p) {
+			rows := t.bytes(&o.results)
+			*rows = append(*rows, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
+		}
 		all[r] = o
 	}
 	return ref, all
@@ -59,32 +62,72 @@ func words(w []uint32) []byte {
 	return b
 }
 
-// simulate computes a rank's output as the kernels do, in fp32 with the ranks
+// simulate computes a rank's results as the kernels do, in fp32, with the ranks
 // in a random order.
-func simulate(ref *reference, rank int) []byte {
-	p, in := ref.prog, ref.inputs[rank]
-	out := make([]byte, in.tokens*p.HiddenRowBytes())
+func simulate(ref *reference, rank int) results {
+	p, in, c := ref.prog, ref.inputs[rank], &ref.spec.Combine
+	var res results
+	for _, t := range outputs(p) {
+		*t.bytes(&res) = make([]byte, in.tokens*t.rowBytes)
+	}
 	scratch := make([]byte, 4)
 	rng := rand.New(rand.NewPCG(5, uint64(rank)))
+	row := make([]float32, p.HiddenDim)
 	for t := range in.tokens {
 		weights := make([]float32, p.Ranks)
 		for k := range p.TopK {
 			e := in.experts[t*p.TopK+k]
 			weights[ref.owner[e]] += float32(in.weights[t*p.TopK+k]) * float32(scale(e))
 		}
-		for i := t * p.HiddenDim; i < (t+1)*p.HiddenDim; i++ {
+		var squares float32
+		for e := range row {
+			i := t*p.HiddenDim + e
 			var sum float32
 			for _, r := range rng.Perm(p.Ranks) {
 				put(scratch, 0, p.Wire, weights[r]*float32(get(in.hidden, i, p.Hidden)))
 				sum += float32(get(scratch, 0, p.Wire))
 			}
-			put(out, i, p.Hidden, sum)
+			if p.Epilogue.Shared {
+				sum += float32(get(in.shared, i, p.Hidden))
+			}
+			if c.Has(spec.Scale) {
+				sum *= float32(c.Scale)
+			}
+			if p.Epilogue.Residual {
+				sum += float32(get(in.residual, i, p.Hidden))
+			}
+			row[e] = sum
+			squares += sum * sum
+			if p.Epilogue.Sum {
+				put(res.sum, i, p.Hidden, sum)
+			}
+		}
+		if p.Epilogue.Norm != "" {
+			factor := 1 / float32(math.Sqrt(float64(squares/float32(p.HiddenDim)+float32(c.RMSNorm.Eps))))
+			for e := range row {
+				row[e] = row[e] * factor * float32(get(in.weight, e, p.Epilogue.Norm))
+			}
+		}
+		for e, x := range row {
+			i := t*p.HiddenDim + e
+			switch {
+			case p.Epilogue.Output == moert.FP8 && e%quantBlock == 0:
+				put(res.scales, i/quantBlock, moert.FP32, quantize(res.out[i:][:quantBlock], row[e:][:quantBlock]))
+			case p.Epilogue.Output == moert.FP8:
+			case p.Epilogue.Output != "":
+				put(res.out, i, p.Epilogue.Output, x)
+			default:
+				put(res.out, i, p.Hidden, x)
+			}
 		}
 	}
-	return out
+	return res
 }
 
 const small = "hidden_dim: 32\ntopk: 3\nnum_experts: 12\ndtype: bf16\nep_size: 4\nmax_tokens: 16\n"
+
+const fusedSmall = "hidden_dim: 256\ntopk: 3\nnum_experts: 12\ndtype: bf16\nep_size: 4\nmax_tokens: 16\n" +
+	"combine: {epilogue: [add_shared, scale, residual, rmsnorm], scale: 2.5, rmsnorm: {weight: bf16}, output: fp8_e4m3_block128}\n"
 
 func TestPerfect(t *testing.T) {
 	for _, text := range []string{
@@ -92,6 +135,11 @@ func TestPerfect(t *testing.T) {
 		strings.Replace(small, "bf16", "fp16", 1),
 		strings.Replace(small, "bf16", "fp32", 1),
 		small + "combine: {wire: fp32}\nprobs_dtype: fp32\nrouting_dtype: int64\n",
+		fusedSmall,
+		strings.Replace(fusedSmall, "residual, rmsnorm], scale: 2.5, rmsnorm: {weight: bf16}", "residual], scale: 2.5", 1),
+		small + "combine: {epilogue: [rmsnorm], rmsnorm: {weight: fp16}}\n",
+		small + "combine: {wire: fp32, epilogue: [residual], output: fp32}\n",
+		small + "combine: {epilogue: [scale], scale: -3.14159}\n",
 		"hidden_dim: 512\ntopk: 32\nnum_experts: 72\ndtype: bf16\nep_size: 72\nmax_tokens: 16\n",
 	} {
 		ranks := 4
@@ -104,7 +152,7 @@ func TestPerfect(t *testing.T) {
 		}
 		ref, all := perfect(t, text, counts)
 		for r, o := range all {
-			v := ref.verify(r, o, newRounding(ref.prog, moert.P2P, "emu"))
+			v := ref.verify(r, o, newRounding(ref.spec, ref.prog, moert.P2P, "emu"))
 			if len(v.faults) > 0 || v.units > 1 {
 				t.Errorf("%s: rank %d: %v (error %v)", text, r, v.faults, v.units)
 			}
@@ -146,7 +194,7 @@ func TestVerifierCatches(t *testing.T) {
 			ref, all := perfect(t, small, counts)
 			const rank = 2
 			c.damage(ref, all[rank])
-			v := ref.verify(rank, all[rank], newRounding(ref.prog, moert.P2P, "emu"))
+			v := ref.verify(rank, all[rank], newRounding(ref.spec, ref.prog, moert.P2P, "emu"))
 			if !strings.Contains(strings.Join(v.faults, "\n"), c.want) {
 				t.Errorf("found %q, not %q", v.faults, c.want)
 			}
@@ -154,7 +202,7 @@ func TestVerifierCatches(t *testing.T) {
 				if r == rank {
 					continue
 				}
-				if v := ref.verify(r, all[r], newRounding(ref.prog, moert.P2P, "emu")); len(v.faults) > 0 {
+				if v := ref.verify(r, all[r], newRounding(ref.spec, ref.prog, moert.P2P, "emu")); len(v.faults) > 0 {
 					t.Errorf("rank %d is blamed: %v", r, v.faults)
 				}
 			}
@@ -173,7 +221,7 @@ func TestOutputFlippedBits(t *testing.T) {
 		o.out = slices.Clone(o.out)
 		o.out[2*i] ^= 1 << 3 // eight units in the last place
 		tried++
-		if v := ref.verify(0, &o, newRounding(p, moert.P2P, "emu")); len(v.faults) > 0 {
+		if v := ref.verify(0, &o, newRounding(ref.spec, p, moert.P2P, "emu")); len(v.faults) > 0 {
 			found++
 		}
 	}
@@ -186,7 +234,7 @@ func TestOutputFlippedBits(t *testing.T) {
 func TestFaultsAreLimited(t *testing.T) {
 	ref, all := perfect(t, small, []int{4, 4, 4, 4})
 	clear(all[1].out)
-	v := ref.verify(1, all[1], newRounding(ref.prog, moert.NCCL, "emu"))
+	v := ref.verify(1, all[1], newRounding(ref.spec, ref.prog, moert.NCCL, "emu"))
 	if len(v.faults) != maxFaults || v.more < 50 {
 		t.Errorf("%d faults and %d more", len(v.faults), v.more)
 	}
@@ -220,33 +268,4 @@ func without(ref *reference, rank, lost int, out []byte) []byte {
 		}
 	}
 	return out
-}
-
-// TestNCCLRounding: sums in the wire's type stay within their bound, and need
-// it: the kernels' is too small for them.
-func TestNCCLRounding(t *testing.T) {
-	r := rounding{ranks: 8, wire: moert.BF16, out: moert.BF16, nccl: true}
-	kernels := rounding{ranks: 8, wire: moert.BF16, out: moert.BF16}
-	rng := rand.New(rand.NewPCG(2, 3))
-	exceeded := false
-	for range 100000 {
-		var exact, total float64
-		var sum float32
-		for i := range 8 {
-			x := fromBF16(toBF16(float32(rng.NormFloat64())))
-			exact += float64(x)
-			total += math.Abs(float64(x))
-			if sum += x; i > 0 {
-				sum = fromBF16(toBF16(sum))
-			}
-		}
-		off := math.Abs(float64(sum) - exact)
-		if bound := r.sum(math.Abs(exact), 0, total); off > bound {
-			t.Fatalf("off by %v, bound %v", off, bound)
-		}
-		exceeded = exceeded || off > kernels.sum(math.Abs(exact), 0, total)
-	}
-	if !exceeded {
-		t.Error("the bound of one rounding was enough")
-	}
 }
