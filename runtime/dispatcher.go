@@ -39,11 +39,15 @@ type Dispatcher struct {
 	undo      []func() error
 
 	capacity int
-	state    state
-	first    *Tokens // of a step whose counts its first dispatch exchanges; nil once they are
-	failed   error
-	scratch  params // reused by every launch
-	prefix   int    // length of the packed Group at scratch's start
+	// graphedCapacity is what capacity was when graphed mode was left.
+	graphedCapacity int
+
+	state   state
+	eager   *prefill // outside graphs; nil in graphed mode
+	first   *Tokens  // of a step whose counts its first dispatch exchanges; nil once they are
+	failed  error
+	scratch params // reused by every launch
+	prefix  int    // length of the packed Group at scratch's start
 }
 
 // state is what may come next.
@@ -134,7 +138,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 	if err := d.allocControl(o); err != nil {
 		return err
 	}
-	if d.out, err = d.alloc(uint64(p.MaxTokens * p.HiddenRowBytes())); err != nil {
+	if d.out, err = d.alloc(uint64(p.MaxPrefill() * p.HiddenRowBytes())); err != nil {
 		return err
 	}
 	if d.module, d.image, err = LoadSource(ctx, d.dev, p.Name+".cu", p.Source, p.PTX); err != nil {

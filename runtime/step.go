@@ -68,6 +68,9 @@ func (d *Dispatcher) SetCapacity(n int) error {
 	if d.state == stateDispatched {
 		return fmt.Errorf("SetCapacity: %w: it comes between Dispatch and Combine", ErrOrder)
 	}
+	if d.eager != nil {
+		return fmt.Errorf("SetCapacity: %w: it concerns graphed steps; call SetGraphed(true) first", ErrOrder)
+	}
 	if n < 1 || n > d.prog.MaxTokens {
 		return fmt.Errorf("SetCapacity: %w: %d, allowed are 1 to %d (max_tokens)", ErrTokens, n, d.prog.MaxTokens)
 	}
@@ -110,6 +113,9 @@ func (d *Dispatcher) NextStep(t Tokens) error {
 }
 
 func (d *Dispatcher) checkTokens(call string, t Tokens) error {
+	if d.eager != nil {
+		return fmt.Errorf("%s: %w: outside graphs a step begins with Prefill; call SetGraphed(true) for graphed ones", call, ErrOrder)
+	}
 	if t.ptr == 0 && (t.n < 0 || t.n > d.capacity) {
 		return fmt.Errorf("%s: %w: %d, allowed are 0 to %d (the capacity)", call, ErrTokens, t.n, d.capacity)
 	}
@@ -134,10 +140,14 @@ func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 		if !t.used {
 			continue
 		}
-		if err := checkTensor("Dispatch", t.name, t.Tensor, d.capacity); err != nil {
+		if err := checkTensor("Dispatch", t.name, t.Tensor, d.rows()); err != nil {
 			return Gathered{}, err
 		}
 	}
+	local.Routing.Ptr = d.part(local.Routing, d.prog.RoutingRowBytes())
+	local.Probs.Ptr = d.part(local.Probs, d.prog.ProbsRowBytes())
+	local.Scales.Ptr = d.part(local.Scales, d.prog.ScaleRowBytes())
+	local.Hidden.Ptr = d.part(local.Hidden, d.prog.InputRowBytes())
 	g := d.Gathered()
 	var err error
 	switch {
@@ -179,12 +189,13 @@ func (d *Dispatcher) PartialBuffer() Tensor {
 // rows. The result is in a buffer of the dispatcher, valid until its next
 // Combine.
 func (d *Dispatcher) Combine(s driver.Stream, partial Tensor) (Tensor, error) {
-	out := Tensor{Ptr: d.out, Rows: d.prog.MaxTokens}
-	if d.prog.Ranks == 1 && d.prog.Wire == d.prog.Hidden {
+	out := Tensor{Ptr: d.out, Rows: d.prog.MaxPrefill()}
+	// A prefill's exchanges end in one output.
+	if d.prog.Ranks == 1 && d.prog.Wire == d.prog.Hidden && d.eager == nil {
 		if err := d.readyCombine(s, partial, out); err != nil {
 			return Tensor{}, err
 		}
-		d.state = stateStep
+		d.ended()
 		return partial, nil
 	}
 	return out, d.CombineInto(s, partial, out)
@@ -200,10 +211,10 @@ func (d *Dispatcher) CombineInto(s driver.Stream, partial, out Tensor) error {
 	if p == d.PartialBuffer().Ptr {
 		p = 0 // it is where the kernels look anyway
 	}
-	if err := d.engine.combine(s, p, out.Ptr); err != nil {
+	if err := d.engine.combine(s, p, d.part(out, d.prog.HiddenRowBytes())); err != nil {
 		return fmt.Errorf("Combine: %w", err)
 	}
-	d.state = stateStep
+	d.ended()
 	return nil
 }
 
@@ -214,7 +225,7 @@ func (d *Dispatcher) readyCombine(s driver.Stream, partial, out Tensor) error {
 	if err := checkTensor("Combine", "partial", partial, d.prog.Ranks*d.capacity); err != nil {
 		return err
 	}
-	return checkTensor("Combine", "out", out, d.capacity)
+	return checkTensor("Combine", "out", out, d.rows())
 }
 
 // ready checks what all calls of a step that launch something need.

@@ -12,7 +12,6 @@ type gap struct {
 }
 
 var notBuilt = []gap{
-	{[]string{"max_prefill_tokens"}, func(s *Spec) bool { return s.MaxPrefillTokens > 0 }, "prefill", "0"},
 	{[]string{"combine.order"}, func(s *Spec) bool { return s.Combine.Order == OrderRank }, "rank order", "any"},
 	{[]string{"combine.epilogue"}, func(s *Spec) bool { return len(s.Combine.Epilogue) > 0 }, "a fused epilogue", "[]"},
 	{[]string{"combine.output", "dtype"}, func(s *Spec) bool { return s.Combine.Output != s.DType }, "another output type", "dtype"},
