@@ -73,7 +73,8 @@ func (d *Dispatcher) Combine(s driver.Stream, a CombineArgs) (Combined, error) {
 	if err := d.ready("Combine", s, stateDispatched); err != nil {
 		return Combined{}, err
 	}
-	passes := d.prog.passesPartial() && a.Out == (Tensor{})
+	// A prefill's exchanges end in one output.
+	passes := d.prog.passesPartial() && a.Out == (Tensor{}) && d.eager == nil
 	for _, r := range []struct{ given, own *Tensor }{{&a.Out, &d.own.Out}, {&a.Scales, &d.own.Scales}, {&a.Sum, &d.own.Sum}} {
 		if *r.given == (Tensor{}) {
 			*r.given = *r.own
@@ -89,11 +90,11 @@ func (d *Dispatcher) Combine(s driver.Stream, a CombineArgs) (Combined, error) {
 		if a.Partial.Ptr == d.PartialBuffer().Ptr {
 			a.Partial.Ptr = 0 // it is where the kernels look anyway
 		}
-		if err := d.engine.combine(s, a); err != nil {
+		if err := d.engine.combine(s, d.partOf(a)); err != nil {
 			return Combined{}, fmt.Errorf("Combine: %w", err)
 		}
 	}
-	d.state = stateStep
+	d.ended()
 	return result, nil
 }
 
@@ -111,11 +112,11 @@ func (d *Dispatcher) allocOwn() error {
 		if t.rowBytes == 0 {
 			continue
 		}
-		ptr, err := d.alloc(uint64(p.MaxTokens * t.rowBytes))
+		ptr, err := d.alloc(uint64(p.MaxPrefill() * t.rowBytes))
 		if err != nil {
 			return err
 		}
-		*t.at = Tensor{Ptr: ptr, Rows: p.MaxTokens}
+		*t.at = Tensor{Ptr: ptr, Rows: p.MaxPrefill()}
 	}
 	return nil
 }
@@ -138,14 +139,14 @@ func (d *Dispatcher) checkCombine(a CombineArgs) error {
 	p, e := d.prog, d.prog.Epilogue
 	read := []operand{
 		{"partial", a.Partial, true, p.Ranks * d.capacity, p.WireRowBytes()},
-		{"shared", a.Shared, e.Shared, d.capacity, p.HiddenRowBytes()},
-		{"residual", a.Residual, e.Residual, d.capacity, p.HiddenRowBytes()},
+		{"shared", a.Shared, e.Shared, d.rows(), p.HiddenRowBytes()},
+		{"residual", a.Residual, e.Residual, d.rows(), p.HiddenRowBytes()},
 		{"weight", a.Weight, e.Norm != "", 1, p.HiddenDim * e.Norm.Size()},
 	}
 	written := []operand{
-		{"out", a.Out, true, d.capacity, p.OutputRowBytes()},
-		{"scales", a.Scales, p.OutputScaleRowBytes() > 0, d.capacity, p.OutputScaleRowBytes()},
-		{"sum", a.Sum, e.Sum, d.capacity, p.HiddenRowBytes()},
+		{"out", a.Out, true, d.rows(), p.OutputRowBytes()},
+		{"scales", a.Scales, p.OutputScaleRowBytes() > 0, d.rows(), p.OutputScaleRowBytes()},
+		{"sum", a.Sum, e.Sum, d.rows(), p.HiddenRowBytes()},
 	}
 	for _, o := range append(read[:len(read):len(read)], written...) {
 		if !o.wanted {
@@ -172,6 +173,14 @@ func (d *Dispatcher) checkCombine(a CombineArgs) error {
 		}
 	}
 	return nil
+}
+
+// partOf is a with what belongs to the coming exchange of a prefill.
+func (d *Dispatcher) partOf(a CombineArgs) CombineArgs {
+	p := d.prog
+	a.Shared.Ptr, a.Residual.Ptr, a.Sum.Ptr = d.part(a.Shared, p.HiddenRowBytes()), d.part(a.Residual, p.HiddenRowBytes()), d.part(a.Sum, p.HiddenRowBytes())
+	a.Out.Ptr, a.Scales.Ptr = d.part(a.Out, p.OutputRowBytes()), d.part(a.Scales, p.OutputScaleRowBytes())
+	return a
 }
 
 // combine packs where results go, and struct Epilogue's other tensors.

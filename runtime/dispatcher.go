@@ -39,11 +39,15 @@ type Dispatcher struct {
 	undo      []func() error
 
 	capacity int
-	state    state
-	first    *Tokens // of a step whose counts its first dispatch exchanges; nil once they are
-	failed   error
-	scratch  params // reused by every launch
-	prefix   int    // length of the packed Group at scratch's start
+	// graphedCapacity is what capacity was when graphed mode was left.
+	graphedCapacity int
+
+	state   state
+	eager   *prefill // outside graphs; nil in graphed mode
+	first   *Tokens  // of a step whose counts its first dispatch exchanges; nil once they are
+	failed  error
+	scratch params // reused by every launch
+	prefix  int    // length of the packed Group at scratch's start
 }
 
 // state is what may come next.

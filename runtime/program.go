@@ -69,6 +69,9 @@ type Program struct {
 	HiddenDim int // elements of a token
 	TopK      int // experts a token is routed to
 	MaxTokens int // tokens per rank and step, at most
+	// MaxPrefillTokens is the most tokens per rank of a step outside graphs; 0
+	// for no more than MaxTokens.
+	MaxPrefillTokens int
 
 	Input   DType // of the tokens that a rank brings
 	Payload DType // of gathered tokens: another than Input where dispatch quantises

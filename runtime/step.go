@@ -68,6 +68,9 @@ func (d *Dispatcher) SetCapacity(n int) error {
 	if d.state == stateDispatched {
 		return fmt.Errorf("SetCapacity: %w: it comes between Dispatch and Combine", ErrOrder)
 	}
+	if d.eager != nil {
+		return fmt.Errorf("SetCapacity: %w: it concerns graphed steps; call SetGraphed(true) first", ErrOrder)
+	}
 	if n < 1 || n > d.prog.MaxTokens {
 		return fmt.Errorf("SetCapacity: %w: %d, allowed are 1 to %d (max_tokens)", ErrTokens, n, d.prog.MaxTokens)
 	}
@@ -110,6 +113,9 @@ func (d *Dispatcher) NextStep(t Tokens) error {
 }
 
 func (d *Dispatcher) checkTokens(call string, t Tokens) error {
+	if d.eager != nil {
+		return fmt.Errorf("%s: %w: outside graphs a step begins with Prefill; call SetGraphed(true) for graphed ones", call, ErrOrder)
+	}
 	if t.ptr == 0 && (t.n < 0 || t.n > d.capacity) {
 		return fmt.Errorf("%s: %w: %d, allowed are 0 to %d (the capacity)", call, ErrTokens, t.n, d.capacity)
 	}
@@ -134,10 +140,14 @@ func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 		if !t.used {
 			continue
 		}
-		if err := checkTensor("Dispatch", t.name, t.Tensor, d.capacity); err != nil {
+		if err := checkTensor("Dispatch", t.name, t.Tensor, d.rows()); err != nil {
 			return Gathered{}, err
 		}
 	}
+	local.Routing.Ptr = d.part(local.Routing, d.prog.RoutingRowBytes())
+	local.Probs.Ptr = d.part(local.Probs, d.prog.ProbsRowBytes())
+	local.Scales.Ptr = d.part(local.Scales, d.prog.ScaleRowBytes())
+	local.Hidden.Ptr = d.part(local.Hidden, d.prog.InputRowBytes())
 	g := d.Gathered()
 	var err error
 	switch {

@@ -22,10 +22,4 @@
 // from how it looks is worse than one that is longer: anchors, aliases, merge
 // keys, tags, duplicate keys, unknown keys, further documents, numbers that are
 // not plain decimal digits (8.0, 4e3, 0x10, 0o10, 010, 1_000, "8").
-//
-// # What is not built yet
-//
-// The language is ahead of the generator. Values that mean something but that
-// no template implements yet are refused with an error of their own, which
-// [errors.Is] matches to [ErrNotBuilt].
 package spec

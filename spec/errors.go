@@ -2,17 +2,12 @@ package spec
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
-
-// ErrNotBuilt matches, through [errors.Is], every error about a value that the
-// spec's language has but that the generator does not implement yet.
-var ErrNotBuilt = errors.New("in the spec's language but not built yet")
 
 // Error is one mistake in a spec.
 type Error struct {
@@ -22,8 +17,6 @@ type Error struct {
 	Value     string // what was given, shortened for display; may be empty
 	Allowed   string // what is allowed instead; may be empty
 	Msg       string // what is wrong
-
-	notBuilt bool
 }
 
 // Error returns "file:line:col: field: message (got X; allowed: Y)", less the
@@ -55,10 +48,6 @@ func (e *Error) Error() string {
 	}
 	return b.String()
 }
-
-// Is reports whether e is about something that is not built yet, if that is
-// what target asks.
-func (e *Error) Is(target error) bool { return e.notBuilt && target == ErrNotBuilt }
 
 // ErrorList is all the mistakes of a spec, in order of position.
 type ErrorList []*Error

@@ -1,7 +1,6 @@
 package spec_test
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/moegen/moegen/spec"
@@ -40,22 +39,6 @@ ep_size: "8"
 	// moe.yaml:2:13: hidden_dim: a row of bf16 must be a multiple of 16 bytes; the nearest are 4096 and 4104 (got 4100; allowed: multiples of 8 from 8 to 524288)
 	// moe.yaml:3:1: top_k: unknown key; did you mean topk?
 	// moe.yaml:5:10: ep_size: must be a whole number in plain decimal digits, as in 8 without quotes (got "8"; allowed: 1..72)
-}
-
-// What the language has and the generator has not is told apart from mistakes.
-func ExampleErrNotBuilt() {
-	_, err := spec.Parse("moe.yaml", []byte(`
-hidden_dim: 4096
-topk: 8
-dtype: bf16
-ep_size: 8
-max_prefill_tokens: 8192
-`))
-	fmt.Println(errors.Is(err, spec.ErrNotBuilt))
-	fmt.Println(err)
-	// Output:
-	// true
-	// moe.yaml:6:21: max_prefill_tokens: prefill is in the spec's language but not built yet; use 0
 }
 
 func ExampleSpec_Canonical() {

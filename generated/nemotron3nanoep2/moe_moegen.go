@@ -288,6 +288,24 @@ func (d *Dispatcher) SetCapacity(tokens int) error {
 	return d.core.SetCapacity(tokens)
 }
 
+// SetGraphed says how steps run from now on, the same on all ranks. In graphed
+// mode, the default, a step begins with BeginStep or NextStep and may be
+// captured. Outside it a step begins with Prefill, brings up to MaxTokens
+// tokens, which the host knows, and must not be captured. A token's result has
+// the same bits either way, but for the order of sums.
+func (d *Dispatcher) SetGraphed(graphed bool) error {
+	return d.core.SetGraphed(graphed)
+}
+
+// Prefill begins a step outside graphs to which the rank brings so many tokens,
+// and returns in how many exchanges they travel, the same number on all ranks.
+// For each layer do Dispatch, experts and Combine that often, always with the
+// whole tensors: exchange i moves rows i times MaxTokens and on. It waits until
+// all ranks have called it.
+func (d *Dispatcher) Prefill(ctx context.Context, tokens int) (exchanges int, err error) {
+	return d.core.Prefill(ctx, tokens)
+}
+
 // Synchronize waits for the stream and returns what went wrong in the steps on
 // it.
 func (d *Dispatcher) Synchronize(stream moert.Stream) error {

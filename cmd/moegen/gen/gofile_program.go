@@ -69,6 +69,9 @@ func (g *goPackage) program() {
 	if t, block := s.GatheredScale(); block > 0 {
 		fields = append(fields, field("Scale", constant(t)), lit("ScaleBlock", block))
 	}
+	if s.MaxPrefillTokens > 0 {
+		fields = append(fields, lit("MaxPrefillTokens", s.MaxPrefillTokens))
+	}
 	if s.Layout == spec.Padded {
 		fields = append(fields, field("Padded", jen.True()))
 	}

@@ -77,12 +77,31 @@ Write to it between Dispatch and Combine only; the other ranks read it until Com
 	}
 }
 
+// maxPrefill names the most tokens of a step outside graphs.
+func (g *goPackage) maxPrefill() string {
+	if g.spec.MaxPrefillTokens > 0 {
+		return g.exported("MaxPrefillTokens")
+	}
+	return g.exported("MaxTokens")
+}
+
 // housekeeping emits the rest of the Dispatcher's methods.
 func (g *goPackage) housekeeping() {
 	g.method("SetCapacity", fmt.Sprintf(`SetCapacity says that until further notice no rank brings more than tokens tokens to a step, the same number on all ranks, 1 to %[1]s.
 Kernels then run on as many blocks as that needs. A captured graph keeps the capacity it was captured with: capture one for each size of batch.
 The default is %[1]s. A step is begun anew after it.`, g.exported("MaxTokens"))).
 		Params(jen.Id("tokens").Int()).Error().Block(jen.Return(core("SetCapacity", jen.Id("tokens"))))
+	g.Line()
+
+	g.method("SetGraphed", fmt.Sprintf(`SetGraphed says how steps run from now on, the same on all ranks. In graphed mode, the default, a step begins with BeginStep or NextStep and may be captured.
+Outside it a step begins with Prefill, brings up to %s tokens, which the host knows, and must not be captured. A token's result has the same bits either way, but for the order of sums.`, g.maxPrefill())).
+		Params(jen.Id("graphed").Bool()).Error().Block(jen.Return(core("SetGraphed", jen.Id("graphed"))))
+	g.Line()
+
+	g.method("Prefill", fmt.Sprintf(`Prefill begins a step outside graphs to which the rank brings so many tokens, and returns in how many exchanges they travel, the same number on all ranks.
+For each layer do Dispatch, experts and Combine that often, always with the whole tensors: exchange i moves rows i times %s and on. It waits until all ranks have called it.`, g.exported("MaxTokens"))).
+		Params(jen.Id("ctx").Qual("context", "Context"), jen.Id("tokens").Int()).Params(jen.Id("exchanges").Int(), jen.Err().Error()).Block(
+		jen.Return(core("Prefill", jen.Id("ctx"), jen.Id("tokens"))))
 	g.Line()
 
 	g.method("Synchronize", `Synchronize waits for the stream and returns what went wrong in the steps on it.`).

@@ -25,6 +25,9 @@ func (g *goPackage) shape() {
 		}
 		add("EPSize", s.EPSize, "ranks of the expert-parallel group, one GPU each")
 		add("MaxTokens", s.MaxTokens, "tokens that a rank brings to a step, at most")
+		if s.MaxPrefillTokens > 0 {
+			add("MaxPrefillTokens", s.MaxPrefillTokens, "tokens that a rank brings to a step outside graphs, at most")
+		}
 		add("MaxGathered", s.EPSize*s.MaxTokens, "rows of a gathered tensor, at most")
 	})
 }

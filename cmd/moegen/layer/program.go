@@ -24,7 +24,7 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 	l := launch.Layout
 	p := &moert.Program{
 		Name: s.Model, SpecHash: s.Hash(),
-		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens,
+		Ranks: s.EPSize, HiddenDim: s.HiddenDim, TopK: s.TopK, MaxTokens: s.MaxTokens, MaxPrefillTokens: s.MaxPrefillTokens,
 		Input: moert.DType(s.InputDType()), Payload: moert.DType(s.PayloadDType()), Hidden: moert.DType(s.DType), Routing: moert.DType(s.RoutingDType),
 		Probs: moert.DType(s.ProbsDType), Wire: moert.DType(s.Combine.Wire),
 		Epilogue: moert.Epilogue{Shared: e.Shared, Residual: e.Residual, Norm: moert.DType(e.Norm), Sum: e.Sum, Output: moert.DType(e.Output)},
