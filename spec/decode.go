@@ -13,8 +13,13 @@ import (
 // written, and which fields already had an error, so that none is blamed twice.
 type report struct {
 	*collector
-	where map[string]pos // field path -> its value; "" -> the top
+	where map[string]pos    // field path -> its value; "" -> the top
+	files map[string]string // field path -> the file it is in, if not the spec's own
 	bad   map[string]bool
+}
+
+func newReport(c *collector, top pos) *report {
+	return &report{collector: c, where: map[string]pos{"": top}, files: map[string]string{}, bad: map[string]bool{}}
 }
 
 // at returns where a field is, or else the mapping that it would be in.
@@ -29,7 +34,7 @@ func (r *report) at(path string) pos {
 
 // fault reports a mistake in a field and marks the field.
 func (r *report) fault(path string, e Error) {
-	e.Field = path
+	e.Field, e.File = path, r.files[path]
 	r.add(r.at(path), e)
 	r.bad[path] = true
 }
@@ -46,6 +51,7 @@ func fields(s *Spec) []field {
 	return []field{
 		{name: "version", set: setInt(&s.Version)},
 		{name: "model", set: setText(&s.Model)},
+		{name: "from", set: setText(&s.From)},
 		{name: "hidden_dim", required: true, set: setInt(&s.HiddenDim)},
 		{name: "topk", required: true, set: setInt(&s.TopK)},
 		{name: "num_experts", set: setInt(&s.NumExperts)},

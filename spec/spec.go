@@ -17,13 +17,19 @@ type Spec struct {
 	// is the file's base name without its extension.
 	Model string
 
+	// From is the path of the model's config.json, relative to the spec, with
+	// slashes: HiddenDim, NumExperts and TopK were taken from there. "" if the
+	// spec gives them itself. It is no part of [Spec.Canonical] or [Spec.Hash],
+	// which have the values.
+	From string
+
 	// HiddenDim is the number of elements in one token's hidden state. A row,
 	// HiddenDim elements of DType, is a multiple of 16 bytes of at most 1 MiB,
-	// because kernels move it in 16-byte vectors. Required.
+	// because kernels move it in 16-byte vectors. Required, unless From is given.
 	HiddenDim int
 
 	// TopK is the number of experts that each token is routed to, 1..32.
-	// Required.
+	// Required, unless From is given.
 	TopK int
 
 	// NumExperts is the number of routed experts in the whole model, over all

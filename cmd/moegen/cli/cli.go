@@ -30,7 +30,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"init", "write a spec from a preset", initSpec},
+		{"init", "write a spec from a preset or a model's config.json", initSpec},
 		{"generate", "write the dispatcher package of a spec", generate},
 		{"check", "tell whether generated output is up to date", check},
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
