@@ -185,3 +185,12 @@ func TestFrom(t *testing.T) {
 		t.Error("a changed config leaves the hash as it was")
 	}
 }
+
+func archive(t *testing.T, file string) []txtar.File {
+	t.Helper()
+	a, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Files
+}

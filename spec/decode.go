@@ -39,11 +39,13 @@ func (r *report) fault(path string, e Error) {
 	r.bad[path] = true
 }
 
-// field is one key of a mapping and what to do with its value.
+// field is one key of a mapping and what to do with its value: it is set, or is
+// itself a mapping of fields.
 type field struct {
 	name     string
 	required bool
 	set      func(r *report, path string, n *node)
+	fields   []field
 }
 
 // fields is the language: its keys, and where each value goes.
@@ -63,23 +65,23 @@ func fields(s *Spec) []field {
 		{name: "probs_dtype", set: setText(&s.ProbsDType)},
 		{name: "layout", set: setText(&s.Layout)},
 		{name: "routing_fill", set: setWord(&s.RoutingFill)},
-		{name: "dispatch", set: setMap([]field{
+		{name: "dispatch", fields: []field{
 			{name: "quantize", set: setText(&s.Dispatch.Quantize)},
 			{name: "input", set: setText(&s.Dispatch.Input)},
 			{name: "scale_dtype", set: setText(&s.Dispatch.ScaleDType)},
 			{name: "scale_block", set: setInt(&s.Dispatch.ScaleBlock)},
-		})},
-		{name: "combine", set: setMap([]field{
+		}},
+		{name: "combine", fields: []field{
 			{name: "wire", set: setText(&s.Combine.Wire)},
 			{name: "order", set: setText(&s.Combine.Order)},
 			{name: "epilogue", set: setList(&s.Combine.Epilogue)},
 			{name: "scale", set: setFloat(&s.Combine.Scale)},
-			{name: "rmsnorm", set: setMap([]field{
+			{name: "rmsnorm", fields: []field{
 				{name: "weight", set: setText(&s.Combine.RMSNorm.Weight)},
 				{name: "eps", set: setFloat(&s.Combine.RMSNorm.Eps)},
-			})},
+			}},
 			{name: "output", set: setText(&s.Combine.Output)},
-		})},
+		}},
 		{name: "arch", set: setList(&s.Arch)},
 		{name: "transports", set: setList(&s.Transports)},
 		{name: "sm_limit", set: setInt(&s.SMLimit)},
@@ -108,47 +110,49 @@ func decode(top *node, s *Spec, r *report) bool {
 			return false
 		}
 	}
-	setMap(fields(s))(r, "", top)
+	setMap(fields(s), r, "", top)
 	return true
 }
 
-func setMap(fields []field) func(*report, string, *node) {
-	return func(r *report, path string, n *node) {
-		if !wants(r, path, n, "a mapping", "", kindMap) {
-			return
-		}
-		byName, names := make(map[string]*field), make([]string, len(fields))
-		for i := range fields {
-			byName[fields[i].name], names[i] = &fields[i], fields[i].name
-		}
-		given, meant := make(map[string]bool), make(map[string]bool)
-		for _, k := range n.keys {
-			f := byName[k.name]
-			if f == nil {
-				e := Error{Field: join(path, show(k.name)), Msg: "unknown key", Allowed: strings.Join(names, ", ")}
-				if s := suggest(k.name, names); s != "" {
-					e.Msg, e.Allowed = "unknown key; did you mean "+s+"?", ""
-					meant[s] = true
-				}
-				r.add(k.pos, e)
-				continue
+func setMap(fields []field, r *report, path string, n *node) {
+	if !wants(r, path, n, "a mapping", "", kindMap) {
+		return
+	}
+	byName, names := make(map[string]*field), make([]string, len(fields))
+	for i := range fields {
+		byName[fields[i].name], names[i] = &fields[i], fields[i].name
+	}
+	given, meant := make(map[string]bool), make(map[string]bool)
+	for _, k := range n.keys {
+		f := byName[k.name]
+		if f == nil {
+			e := Error{Field: join(path, show(k.name)), Msg: "unknown key", Allowed: strings.Join(names, ", ")}
+			if s := suggest(k.name, names); s != "" {
+				e.Msg, e.Allowed = "unknown key; did you mean "+s+"?", ""
+				meant[s] = true
 			}
-			given[k.name] = true
-			sub := join(path, k.name)
-			r.where[sub] = k.value.pos
-			if k.value.kind == kindNull {
-				r.where[sub] = k.pos // an absent value has no place of its own
-			}
+			r.add(k.pos, e)
+			continue
+		}
+		given[k.name] = true
+		sub := join(path, k.name)
+		r.where[sub] = k.value.pos
+		if k.value.kind == kindNull {
+			r.where[sub] = k.pos // an absent value has no place of its own
+		}
+		if f.fields != nil {
+			setMap(f.fields, r, sub, k.value)
+		} else {
 			f.set(r, sub, k.value)
 		}
-		for _, f := range fields {
-			// A misspelt key is one mistake, not two.
-			if f.required && !given[f.name] {
-				sub := join(path, f.name)
-				r.bad[sub] = true
-				if !meant[f.name] {
-					r.fault(sub, Error{Msg: "required, but not given"})
-				}
+	}
+	for _, f := range fields {
+		// A misspelt key is one mistake, not two.
+		if f.required && !given[f.name] {
+			sub := join(path, f.name)
+			r.bad[sub] = true
+			if !meant[f.name] {
+				r.fault(sub, Error{Msg: "required, but not given"})
 			}
 		}
 	}

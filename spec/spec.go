@@ -18,9 +18,8 @@ type Spec struct {
 	Model string
 
 	// From is the path of the model's config.json, relative to the spec, with
-	// slashes: HiddenDim, NumExperts and TopK were taken from there. "" if the
-	// spec gives them itself. It is no part of [Spec.Canonical] or [Spec.Hash],
-	// which have the values.
+	// slashes: HiddenDim, NumExperts and TopK are taken from there. The default is
+	// none. It is no part of the canonical form or the hash, which have the values.
 	From string
 
 	// HiddenDim is the number of elements in one token's hidden state. A row,
