@@ -52,7 +52,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 		}
 		o.NoPTX = o.NoPTX || old.PTX == nil
 	}
-	there, err := inspect(ctx, set.Dir, name)
+	there, err := inspect(ctx, set.Dir, name, o.Check)
 	if err != nil {
 		return nil, err
 	}
