@@ -69,12 +69,11 @@ func (d Draft) YAML() ([]byte, error) {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	if d.From != "" {
-		p("# What is not written here is that of %s, or has its default. Set ep_size to the", filepath.Base(d.Config))
-		p("# GPUs that you have.")
+		p("# What is not written here is that of %s, or has its default.", filepath.Base(d.Config))
 	} else {
-		p("# The numbers are those of %s. Set ep_size to the GPUs that you have. What is", filepath.Base(d.Config))
-		p("# not written here has its default.")
+		p("# The numbers are those of %s. What is not written here has its default.", filepath.Base(d.Config))
 	}
+	p("# Set ep_size to the GPUs that you have.")
 	p("version: %d", Version)
 	p("model: %s", scalar(d.name(c)))
 	if d.From != "" {

@@ -44,6 +44,9 @@ func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		for _, file := range report.Removed {
 			fmt.Fprintln(stdout, "removed", filepath.Join(job.Dir, file))
 		}
+		for _, file := range report.Emptied {
+			fmt.Fprintln(stdout, "emptied", filepath.Join(job.Dir, file), "(go generate still reads it; the next run removes it)")
+		}
 		unchanged += len(report.Unchanged)
 		if err != nil {
 			fmt.Fprintln(stderr, "moegen generate:", explain(err))
@@ -116,7 +119,7 @@ func jobOf(options *gen.Options, s *spec.Spec, path string) gen.Options {
 	// go generate sets it for the package in the current directory.
 	if wd, err := os.Getwd(); err == nil {
 		if dir, err := filepath.Abs(o.Dir); err == nil && dir == wd {
-			o.GoPackage = os.Getenv("GOPACKAGE")
+			o.GoPackage, o.GoFile = os.Getenv("GOPACKAGE"), os.Getenv("GOFILE")
 		}
 	}
 	return o

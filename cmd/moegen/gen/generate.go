@@ -18,6 +18,7 @@ type FileSet struct {
 	Files   map[string][]byte // file name to content; without the PTX where that is not known
 
 	manifest *Manifest
+	goFile   string
 	check    bool // generated for Compare
 	// unknownPTX: moreover, the PTX there is not one that was compiled from this
 	// source.
@@ -41,7 +42,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			return nil, err
 		}
 	}
-	set := &FileSet{Name: name, Dir: o.Dir, check: o.Check, Files: map[string][]byte{}}
+	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, check: o.Check, Files: map[string][]byte{}}
 	if set.Dir == "" {
 		set.Dir = filepath.Dir(o.SpecFile)
 	}

@@ -29,6 +29,9 @@ type Options struct {
 	// GoPackage is what go generate says that the package is: $GOPACKAGE, where
 	// Dir is the current directory.
 	GoPackage string
+	// GoFile is the file whose go:generate line is running: $GOFILE, where Dir is
+	// the current directory. Write leaves empty what go generate still has to read.
+	GoFile string
 	// Prefix starts the name of every exported identifier, so that one package
 	// can hold several specs.
 	Prefix string
