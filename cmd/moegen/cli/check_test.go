@@ -1,77 +1,12 @@
 package cli
 
 import (
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
-
-// twentySpecs returns the directories of 20 packages with PTX: copies of those
-// in generated/.
-func twentySpecs(tb testing.TB) []string {
-	tb.Helper()
-	models, err := filepath.Glob("../../../generated/*/moe.yaml")
-	if err != nil || len(models) == 0 {
-		tb.Fatalf("no models: %v", err)
-	}
-	root := tb.TempDir()
-	var dirs []string
-	for i := range 20 {
-		from := filepath.Dir(models[i%len(models)])
-		dir := filepath.Join(root, fmt.Sprint(i), filepath.Base(from))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			tb.Fatal(err)
-		}
-		if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
-			tb.Fatal(err)
-		}
-		dirs = append(dirs, dir)
-	}
-	return dirs
-}
-
-// noTools takes the compiler and the go command away.
-func noTools(tb testing.TB) {
-	tb.Helper()
-	tb.Setenv("PATH", "")
-	tb.Setenv("MOEGEN_NVCC", filepath.Join(tb.TempDir(), "nowhere"))
-	tb.Setenv("CUDA_HOME", "")
-}
-
-// TestCheckIsFast: 20 specs in 300 ms, without nvcc and go. Others use the
-// machine too, so the best of several runs counts.
-func TestCheckIsFast(t *testing.T) {
-	args := append([]string{"check"}, twentySpecs(t)...)
-	noTools(t)
-	const budget = 300 * time.Millisecond
-	best := time.Hour
-	for range 20 {
-		start := time.Now()
-		var errs strings.Builder
-		if code := Run(args, strings.NewReader(""), io.Discard, &errs); code != exitOK {
-			t.Fatalf("code %d: %s", code, errs.String())
-		}
-		if best = min(best, time.Since(start)); best < budget {
-			return
-		}
-	}
-	t.Errorf("checking 20 specs takes %v, and may take %v", best, budget)
-}
-
-func BenchmarkCheck(b *testing.B) {
-	args := append([]string{"check"}, twentySpecs(b)...)
-	noTools(b)
-	for b.Loop() {
-		if code := Run(args, strings.NewReader(""), io.Discard, io.Discard); code != exitOK {
-			b.Fatalf("code %d", code)
-		}
-	}
-}
 
 // TestCheckDiffs: every way to be out of date is a unified diff and exit code 4;
 // another version alone is not out of date.
