@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,4 +194,20 @@ func archive(t *testing.T, file string) []txtar.File {
 		t.Fatal(err)
 	}
 	return a.Files
+}
+
+// moegen help config has every key that is looked for.
+func TestConfigTopic(t *testing.T) {
+	data, err := os.ReadFile("../cmd/moegen/cli/topics/config.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := strings.FieldsFunc(string(data), func(r rune) bool { return strings.ContainsRune(" \n,()", r) })
+	for _, keys := range [][]string{hiddenKeys, expertsKeys, topkKeys, dtypeKeys, textKeys, latentKeys} {
+		for _, key := range keys {
+			if !slices.Contains(words, key) {
+				t.Errorf("it lacks %s", key)
+			}
+		}
+	}
 }

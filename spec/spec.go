@@ -9,7 +9,7 @@ const Version = 1
 // the generated code depends on. Specs come from [Parse] or [Load]; one built
 // or changed in Go should go through [Spec.Validate].
 type Spec struct {
-	// Version of the spec's language; always [Version].
+	// Version is the version of the spec's language, always 1.
 	Version int
 
 	// Model names the model in generated comments and metrics: letters, digits

@@ -19,7 +19,8 @@ type FileSet struct {
 
 	manifest *Manifest
 	goFile   string
-	check    bool // generated for Compare
+	nvcc     string // path of the compiler, "" to look for one
+	check    bool   // generated for Compare
 	// unknownPTX: moreover, the PTX there is not one that was compiled from this
 	// source.
 	unknownPTX bool
@@ -42,7 +43,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			return nil, err
 		}
 	}
-	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, check: o.Check, Files: map[string][]byte{}}
+	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, nvcc: o.NVCC, check: o.Check, Files: map[string][]byte{}}
 	if set.Dir == "" {
 		set.Dir = filepath.Dir(o.SpecFile)
 	}

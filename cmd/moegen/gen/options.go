@@ -37,6 +37,8 @@ type Options struct {
 	Prefix string
 	// NoPTX leaves the PTX out. The package then needs nvcc where it runs.
 	NoPTX bool
+	// NVCC is the path of the CUDA compiler. The default is what nvcc.Find finds.
+	NVCC string
 
 	// Check generates for Compare: nothing is compiled, and Prefix and NoPTX
 	// are what they were at the last Generate.
