@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,12 +116,12 @@ func decode(top *node, s *Spec, r *report) bool {
 }
 
 func setMap(fields []field, r *report, path string, n *node) {
-	if !wants(r, path, n, "a mapping", "", kindMap) {
-		return
-	}
 	byName, names := make(map[string]*field), make([]string, len(fields))
 	for i := range fields {
 		byName[fields[i].name], names[i] = &fields[i], fields[i].name
+	}
+	if !wants(r, path, n, "a mapping", "the keys "+strings.Join(names, ", "), kindMap) {
+		return
 	}
 	given, meant := make(map[string]bool), make(map[string]bool)
 	for _, k := range n.keys {
@@ -152,10 +153,22 @@ func setMap(fields []field, r *report, path string, n *node) {
 			sub := join(path, f.name)
 			r.bad[sub] = true
 			if !meant[f.name] {
-				r.fault(sub, Error{Msg: "required, but not given"})
+				r.fault(sub, missing(sub))
 			}
 		}
 	}
+}
+
+// missing is the mistake of a required field that is not given.
+func missing(path string) Error {
+	e := Error{Msg: "required, but not given", Allowed: allowedText[path]}
+	if span, ok := ranges[path]; ok {
+		e.Allowed = span.String()
+	}
+	if slices.Contains(taken, path) {
+		e.Msg += "; write it, or from with the model's config.json"
+	}
+	return e
 }
 
 // wants reports a value of the wrong kind; it returns whether to go on.
@@ -202,7 +215,11 @@ func setInt(dst *int) func(*report, string, *node) {
 		}
 		v, err := strconv.Atoi(n.text)
 		if err != nil { // the only way left to fail is to be out of int's range
-			r.fault(path, Error{Msg: "out of range", Value: show(n.text), Allowed: ranges[path].String()})
+			far := math.MaxInt
+			if strings.HasPrefix(n.text, "-") {
+				far = math.MinInt
+			}
+			r.fault(path, ranges[path].fault(far, show(n.text)))
 			return
 		}
 		*dst = v
@@ -237,7 +254,7 @@ func setText[T ~string](dst *T) func(*report, string, *node) {
 				what += "; put it in quotes"
 			}
 		}
-		if wants(r, path, n, what, "", kindText) {
+		if wants(r, path, n, what, freeText[path], kindText) {
 			*dst = T(n.text)
 		}
 		if path == "model" && n.kind == kindText && !n.quoted && oldBool.MatchString(n.text) {
@@ -279,7 +296,7 @@ func setList[T ~string](dst *[]T) func(*report, string, *node) {
 		if n.kind == kindText {
 			what += ", as in [" + show(n.text) + "]"
 		}
-		if !wants(r, path, n, what, "", kindList) {
+		if !wants(r, path, n, what, "some of "+allowedText[path], kindList) {
 			return
 		}
 		*dst = nil

@@ -19,7 +19,7 @@ func follow(top *node, file string, r *report, load func(path string) (*config, 
 		return nil
 	}
 	r.where["from"] = from.pos
-	e := Error{Value: show(from.text), Allowed: "the path of a config.json, relative to the spec"}
+	e := Error{Value: show(from.text), Allowed: freeText["from"]}
 	switch p := filepath.FromSlash(from.text); {
 	case load == nil:
 		e.Msg = "a config is only read for a spec that is loaded from its file"
