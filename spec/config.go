@@ -20,7 +20,7 @@ var (
 	dtypeKeys   = []string{"torch_dtype", "dtype"}
 	latentKeys  = []string{"moe_latent_size", "routed_expert_hidden_size"}
 	// textKeys are where models that also see or hear keep the language model.
-	textKeys = []string{"text_config", "llm_config", "language_config"}
+	textKeys = []string{"text_config", "llm_config", "language_config", "thinker_config.text_config"}
 )
 
 // config is what a Hugging Face config.json says of a model's shape.
@@ -74,7 +74,7 @@ func loadConfig(file string) (*config, error) {
 func readConfig(file string, top *node) *config {
 	r := &configReader{file: file, scopes: []*node{top}}
 	for _, k := range textKeys {
-		if n := top.find(k); n != nil && n.kind == kindMap {
+		if n := top.find(strings.Split(k, ".")...); n != nil && n.kind == kindMap {
 			r.scopes = append([]*node{n}, r.scopes...)
 		}
 	}

@@ -35,7 +35,7 @@ func TestConfigFamilies(t *testing.T) {
 		"mixtral": {4096, 8, 2, 8}, "llama4-maverick": {5120, 128, 1, 8}, "glm-4.5": {5120, 160, 8, 8},
 		"nemotron-3-nano": {2688, 128, 6, 8}, "minimax-m2": {3072, 256, 8, 8}, "olmoe": {2048, 64, 8, 8},
 		"phi-3.5-moe": {4096, 16, 2, 8}, "granite-moe": {1024, 32, 8, 8}, "dbrx": {6144, 16, 4, 8},
-		"jamba": {4096, 16, 2, 8}, "ernie-4.5": {2560, 64, 6, 8}, "hunyuan": {4096, 64, 8, 8},
+		"jamba": {4096, 16, 2, 8}, "qwen3-omni": {2048, 128, 8, 8}, "ernie-4.5": {2560, 64, 6, 8}, "hunyuan": {4096, 64, 8, 8},
 		"gpt-oss-120b": {2880, 128, 4, 8}, "nemotron-3-super": {1024, 512, 22, 8},
 	}
 	more := map[string]Draft{ // what a config leaves open

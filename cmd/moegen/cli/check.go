@@ -44,20 +44,22 @@ func check(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 			return nil
 		})
 	}
-	_ = each.Wait() // each job has its own error
-	stale := 0
+	_ = each.Wait()            // each job has its own error
+	shown := map[string]bool{} // what is left over in a package shows in each of its specs
 	for i, job := range jobs {
 		if err := errs[i]; err != nil {
 			fmt.Fprintln(stderr, "moegen check:", explain(err))
 			return codeOf(err)
 		}
 		for _, d := range differences[i] {
-			fmt.Fprintf(stdout, "%s: %s\n%s", filepath.Join(job.Dir, d.File), d.State, d.Diff)
+			if path := filepath.Join(job.Dir, d.File); !shown[path] {
+				shown[path] = true
+				fmt.Fprintf(stdout, "%s: %s\n%s", path, d.State, d.Diff)
+			}
 		}
-		stale += len(differences[i])
 	}
-	if stale > 0 {
-		fmt.Fprintf(stderr, "%d generated files are not up to date; run moegen generate\n", stale)
+	if len(shown) > 0 {
+		fmt.Fprintf(stderr, "%d generated files are not up to date; run moegen generate\n", len(shown))
 		return exitStale
 	}
 	return code

@@ -19,6 +19,20 @@ func TestCheckDiffs(t *testing.T) {
 	if code, _, errs := moegen(t, nil, "generate", "-no-ptx", "-prefix", "Old", path("old.yaml")); code != exitOK {
 		t.Fatal(errs)
 	}
+	if code, _, errs := moegen(t, []string{path("third.yaml"), smallSpec}, "generate", "-no-ptx", "-prefix", "Third", path("third.yaml")); code != exitOK {
+		t.Fatal(errs)
+	}
+	if err := os.Remove(path("third.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	// What is left over in a package is told once, and not for each of its specs.
+	_, out, errs := moegen(t, nil, "check", path("moe.yaml"), path("old.yaml"))
+	if n := strings.Count(out, "third_moegen.go: orphaned"); n != 1 || !strings.HasPrefix(errs, "3 generated files") {
+		t.Errorf("told %d times; %s", n, errs)
+	}
+	if code, _, errs := moegen(t, nil, "generate", "-no-ptx", path("moe.yaml")); code != exitOK {
+		t.Fatal(errs)
+	}
 	read := func(name string) string {
 		data, err := os.ReadFile(path(name))
 		if err != nil {

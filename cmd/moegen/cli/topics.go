@@ -19,6 +19,7 @@ type topic struct{ name, summary string }
 func topics() []topic {
 	return []topic{
 		{"spec", "the fields of a spec"},
+		{"schema", "the JSON Schema of specs, for editors without a network"},
 		{"config", "specs from a model's config.json"},
 		{"go-generate", "moegen in a Go repository"},
 		{"build-systems", "make, ninja, Bazel"},
@@ -33,15 +34,18 @@ func printTopic(w io.Writer, name string) (ok bool) {
 		if t.name != name {
 			continue
 		}
-		if name == "spec" {
+		switch name {
+		case "spec":
 			printSpecTopic(w)
-			return true
+		case "schema":
+			_, _ = w.Write(spec.Schema())
+		default:
+			text, err := topicFiles.ReadFile("topics/" + name + ".txt")
+			if err != nil {
+				panic(err) // embedded: cannot fail
+			}
+			_, _ = w.Write(text)
 		}
-		text, err := topicFiles.ReadFile("topics/" + name + ".txt")
-		if err != nil {
-			panic(err) // embedded: cannot fail
-		}
-		_, _ = w.Write(text)
 		return true
 	}
 	return false
