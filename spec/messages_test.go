@@ -15,7 +15,7 @@ var (
 	place   = regexp.MustCompile(`^[A-Za-z0-9]+\.(?:yaml|json):[1-9][0-9]*:[1-9][0-9]*: (?:[a-z0-9_.\[\]-]+: )?(.*)$`)
 	inField = regexp.MustCompile(`^[A-Za-z0-9]+\.(?:yaml|json):[0-9]+:[0-9]+: [a-z0-9_.\[\]-]+: `)
 	// wayOut is what a message offers: what is allowed, the nearest, or what to do.
-	wayOut = regexp.MustCompile(`allowed: |the nearest |did you mean |one of |; (?:use|write|keep|leave|put|save|or|moegen is for|a spec is|a spec needs) |needs at least|must be a mapping|YAML indents with spaces|a key must be the name|is an object with keys|once is enough`)
+	wayOut = regexp.MustCompile(`allowed: |the nearest |did you mean |one of |[;:] (?:use|write|keep|leave|put|save|or|moegen is for|a spec is|a spec needs) |needs at least|must be a mapping|YAML indents with spaces|a key must be the name|is an object with keys|once is enough`)
 	// aboutTheFile are the messages about a text that has no fields yet.
 	aboutTheFile = regexp.MustCompile(`^(?:not YAML: |not JSON: |a second YAML document|a spec must be a mapping|a model's config.json is an object|a key must be the name|aliases |anchors |merge keys )`)
 )
