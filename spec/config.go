@@ -55,6 +55,11 @@ func loadConfig(file string) (*config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the model's config: %w", err)
 	}
+	return parseConfig(file, data)
+}
+
+// parseConfig is loadConfig of a file's text. Its errors are an [ErrorList].
+func parseConfig(file string, data []byte) (*config, error) {
 	c := &collector{file: file}
 	if len(data) > maxFileSize {
 		c.add(pos{1, 1}, Error{Msg: "the file is too large for a config.json", Allowed: "up to 1 MiB"})
