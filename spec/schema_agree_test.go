@@ -33,7 +33,6 @@ var stricter = map[string]string{
 	"needs a hidden_dim that":      "divides one field by another",
 	"is not a multiple of":         "divides one field by another",
 	"comes before":                 "epilogues in the order in which they apply",
-	ErrNotBuilt.Error():            "the schema has the whole language",
 	"allowed: 1ms..10m":            "compares durations",
 	"other YAML readers":           "yes and no are text to YAML 1.2",
 	"a config is only read":        "where the spec lies",

@@ -24,6 +24,7 @@ Writes for each NAME.yaml, or directory with a moe.yaml, the files
 
   NAME_moegen.go     a dispatcher with types for the model's shape
   NAME_moegen.cu     its kernels
+  NAME_moegen.h      what kernels of your own need to know of them
   NAME_moegen.ptx    its kernels compiled, for the emulator and for machines
                      without nvcc
   NAME_moegen.json   what the others were made of

@@ -14,11 +14,11 @@ import (
 // next run removes it; one that it has read goes at once.
 func TestEmptied(t *testing.T) {
 	for goFile, want := range map[string]string{
-		"":                 "new.yaml new_moegen.cu new_moegen.go new_moegen.json",
-		"zz.go":            "new.yaml new_moegen.cu new_moegen.go new_moegen.json",
-		"z_test.go":        "new.yaml new_moegen.cu new_moegen.go new_moegen.json",
-		"generate.go":      "moe_moegen.go moe_moegen.json new.yaml new_moegen.cu new_moegen.go new_moegen.json",
-		"generate_test.go": "new.yaml new_moegen.cu new_moegen.go new_moegen.json",
+		"":                 "",
+		"zz.go":            "",
+		"z_test.go":        "",
+		"generate.go":      "moe_moegen.go moe_moegen.json",
+		"generate_test.go": "",
 	} {
 		dir := write(t, "moe.yaml", small)
 		generate(t, dir)
@@ -27,8 +27,14 @@ func TestEmptied(t *testing.T) {
 		}
 		renamed := func(o *gen.Options) { o.SpecFile, o.GoFile = filepath.Join(dir, "new.yaml"), goFile }
 		report := generate(t, dir, renamed)
-		if got := files(t, dir); got != want {
-			t.Errorf("from %q: there are %s, not %s", goFile, got, want)
+		var left []string
+		for file := range strings.FieldsSeq(files(t, dir)) {
+			if strings.HasPrefix(file, "moe_moegen") {
+				left = append(left, file)
+			}
+		}
+		if got := strings.Join(left, " "); got != want {
+			t.Errorf("from %q: %q is left, not %q", goFile, got, want)
 		}
 		if len(report.Emptied) == 0 {
 			continue
