@@ -30,6 +30,9 @@ type rig struct {
 	drv   *emu.Driver
 	group *moert.LocalGroup
 	ranks []*rank
+	// patience is how long a rank's kernels wait for peers: virtual time, which
+	// passes only while nothing else happens.
+	patience patience
 }
 
 type rank struct {
@@ -38,17 +41,19 @@ type rank struct {
 	module  driver.Module
 	experts driver.Function
 	own     moert.Tensor // partial sums outside symmetric memory
+
+	symm, control, status driver.DevicePtr // see locate
 }
 
 // newRig builds the dispatchers. Whoever gets an error need not close it.
-func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport) (*rig, error) {
+func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport, patience patience) (*rig, error) {
 	c.Devices = p.Ranks
 	c.Workers = 1
 	drv, err := emu.New(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{spec: s, prog: p, drv: drv}
+	r := &rig{spec: s, prog: p, drv: drv, patience: patience}
 	if err := r.open(transport); err != nil {
 		drv.Close()
 		return nil, err
@@ -69,7 +74,10 @@ func (r *rig) open(transport moert.Transport) error {
 		r.ranks[id] = x
 		var err error
 		if x.d, err = moert.NewDispatcher(ctx, r.group, id, r.prog, moert.WithLogger(quiet), moert.WithTransport(transport),
-			moert.WithFirstEpoch(firstEpoch), moert.WithTimeout(patience)); err != nil {
+			moert.WithFirstEpoch(firstEpoch), moert.WithTimeout(r.patience(id))); err != nil {
+			return err
+		}
+		if err := x.locate(r.prog.Layout); err != nil {
 			return err
 		}
 		if x.stream, err = x.d.NewStream(); err != nil {
@@ -89,9 +97,14 @@ func (r *rig) open(transport moert.Transport) error {
 // close gives everything back. What a mutant broke may make that fail.
 func (r *rig) close() { r.drv.Close() }
 
-// patience is how long kernels wait for peers: virtual time, which passes only
-// while nothing else happens.
-const patience = 20 * time.Millisecond
+// patience is a rank's timeout.
+type patience func(id int) time.Duration
+
+// patient ranks give up one after another, the first one first.
+func patient(id int) time.Duration { return time.Duration(id+1) * 20 * time.Millisecond }
+
+// equallyPatient ranks give up at the same moment.
+func equallyPatient(int) time.Duration { return 20 * time.Millisecond }
 
 // record is what a rank's step left, to be looked at when all have run.
 type record struct {

@@ -1,13 +1,11 @@
 package mutation
 
 import (
-	"encoding/binary"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
-	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/emu/ptx"
 )
@@ -93,14 +91,8 @@ func (x *trial) observe(t *testing.T) roles {
 		var control, status []uint64
 		v, r := run.run(x, emu.Config{Mode: emu.Check, Observer: w}, func(r *rig) {
 			for _, k := range r.ranks {
-				base := uint64(k.d.Gathered().Hidden.Ptr) - x.prog.Layout.Hidden
-				w.base, w.end = append(w.base, base), append(w.end, base+x.prog.Layout.Bytes)
-				control = append(control, uint64(k.d.Step().Total)-x.prog.Layout.Step)
-				word := make([]byte, 8) // Control.status
-				if err := k.d.Device().Read(word, k.d.Step().Total-driver.DevicePtr(x.prog.Layout.Step)+8); err != nil {
-					t.Fatal(err)
-				}
-				status = append(status, binary.LittleEndian.Uint64(word))
+				w.base, w.end = append(w.base, uint64(k.symm)), append(w.end, uint64(k.symm)+x.prog.Layout.Bytes)
+				control, status = append(control, uint64(k.control)), append(status, uint64(k.status))
 			}
 		})
 		if v.kind != "" {
@@ -112,7 +104,9 @@ func (x *trial) observe(t *testing.T) roles {
 				out[line] = map[string]bool{}
 			}
 			for p := range places {
-				out[line][areas.name(p, w.symm, control, status)] = true
+				if name := areas.name(p, w.symm, control, status); name != inputRole || len(w.symm) == x.prog.Ranks {
+					out[line][name] = true
+				} // else it may be memory of a rank that ran no kernel
 			}
 		}
 	}
