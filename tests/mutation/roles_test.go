@@ -1,7 +1,9 @@
 package mutation
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -46,6 +48,7 @@ type watcher struct {
 	symm map[int]place // by device: the start of its symmetric memory
 	// Set when they are known, before the first launch.
 	base, end []uint64 // of each device's own symmetric memory, as it sees it
+	ran       map[string]bool
 }
 
 // place is a byte of physical memory. Devices tell their private addresses
@@ -56,15 +59,24 @@ type place struct {
 	space         ptx.Space
 }
 
-func (w *watcher) Launch(*emu.GridEvent)     {}
+func (w *watcher) Launch(e *emu.GridEvent) {
+	if !isExperts(e.Kernel) && strings.HasPrefix(e.Kernel, "moegen_") { // else a copy
+		w.ran[e.Kernel] = true
+	}
+}
+
 func (w *watcher) End(*emu.GridEvent)        {}
 func (w *watcher) Fence(*emu.FenceEvent)     {}
 func (w *watcher) Barrier(*emu.BarrierEvent) {}
 func (w *watcher) Switch(*emu.Event)         {}
 
+// isExperts says whether a kernel is of the other module, which has lines of
+// its own.
+func isExperts(kernel string) bool { return strings.HasPrefix(kernel, "moegen_experts") }
+
 func (w *watcher) Access(e *emu.Access) {
-	if len(e.Kernel) >= 14 && e.Kernel[:14] == "moegen_experts" {
-		return // another module, with lines of its own
+	if isExperts(e.Kernel) {
+		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,14 +94,18 @@ func (w *watcher) Access(e *emu.Access) {
 	}
 }
 
-// observe runs the trial and returns what its lines are for.
-func (x *trial) observe(t *testing.T) roles {
+// observe runs the trial's scenarios as check does and returns what its lines
+// are for, which of them access memory in which scenario, and the kernels that
+// ran.
+func (x *trial) observe(t testing.TB) (roles, map[string]map[int]bool, []string) {
 	t.Helper()
-	out, areas := roles{}, x.areas()
-	for _, run := range append(budgets()[0].scenarios, budgets()[1].scenarios...) {
-		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}}
+	out, areas, accessed, ran := roles{}, x.areas(), map[string]map[int]bool{}, map[string]bool{}
+	for _, run := range slices.Concat(budgets()[0].scenarios, budgets()[1].scenarios) {
+		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}, ran: ran}
 		var control, status []uint64
-		v, r := run.run(x, emu.Config{Mode: emu.Check, Observer: w}, func(r *rig) {
+		c := check
+		c.Observer = w
+		v, r := run.run(x, c, func(r *rig) {
 			for _, k := range r.ranks {
 				w.base, w.end = append(w.base, uint64(k.symm)), append(w.end, uint64(k.symm)+x.prog.Layout.Bytes)
 				control, status = append(control, uint64(k.control)), append(status, uint64(k.status))
@@ -99,7 +115,9 @@ func (x *trial) observe(t *testing.T) roles {
 			t.Fatalf("%s: %s", v.kind, v.text)
 		}
 		r.close()
+		accessed[run.name] = map[int]bool{}
 		for line, places := range w.at {
+			accessed[run.name][line] = true
 			if out[line] == nil {
 				out[line] = map[string]bool{}
 			}
@@ -110,7 +128,7 @@ func (x *trial) observe(t *testing.T) roles {
 			}
 		}
 	}
-	return out
+	return out, accessed, slices.Sorted(maps.Keys(ran))
 }
 
 // area is a named stretch of memory, to where the next one starts.

@@ -18,15 +18,16 @@ type equivalence struct {
 
 var equivalences = []equivalence{
 	{"flag to the next rank", []string{flagRole, countRole}, "Thread r tells rank r+1 in place of rank r. Every rank still gets " +
-		"one signal of the block, in the same word and with the same value, as the epochs of a block's pairs are equal: each grows " +
-		"by one in every launch that succeeds, and nothing is sent after one that fails. What the signal's release covers is the same for all " +
-		"threads of the block: it lies before the block's barrier. Whether a thread saw a failure is an own look of each thread, at " +
-		"a word that may change between them, so renaming the threads makes no new outcome."},
+		"one signal of the block, in the same word and with the same value: the epochs of a block's pairs are equal, as each grows by " +
+		"one in every launch that succeeds, and nothing is sent after one that fails. What the signal's release covers is the same " +
+		"for all threads of the block, since it lies before a barrier of the block or before the kernel. Whether the group has failed " +
+		"is an own look of each thread, at a word that may change between them, so renaming the threads makes no new outcome."},
 	{"poll the peer's word", []string{flagRole, countRole}, "A rank tells itself what it tells the others: with the same release, " +
-		"after the same barrier, the same value, in the same slot of its own memory. So a poll of that slot reads a signal of the same " +
-		"meaning, and acquires the same. It cannot be overwritten too early: the peer writes its next signal of this block only when it " +
-		"has ours, and a count slot only at the epoch after next. That thread r of a peer saw a failure and another one did not is an " +
-		"outcome of the original, too: they look one by one. (It polls over the link, which costs time alone.)"},
+		"after the same barrier, the same value, in the same slot of its own memory. A poll of that slot reads a signal of the same " +
+		"meaning and acquires the same. It is not overwritten too early: the peer writes its next signal of this block when it has " +
+		"ours, and the same count slot only at the epoch after next. That the peer's thread for itself signals and its thread for us " +
+		"does not, having seen a failure, is an outcome of the original with the threads renamed: they look one by one. (It polls over " +
+		"the link, which costs time alone.)"},
 }
 
 // is says whether the mutated instruction accesses one of the areas and no

@@ -67,15 +67,13 @@ func (r *rig) watch() error {
 // have ended.
 func (r *rig) words(id int) (own, status word, err error) {
 	x := r.ranks[id]
-	b := make([]byte, 8+hostBytes)
-	err = errors.Join(x.d.Device().Read(b[:8], x.symm), x.d.Device().Read(b[8:], x.status))
-	for _, stray := range b[16:] {
-		if stray != 0 {
-			err = errors.Join(err, fmt.Errorf("rank %d: bytes beside the host's word were written", id))
-			break
-		}
+	// Both words have some bytes beside them that nobody writes.
+	mine, host := make([]byte, r.prog.Layout.Signals), make([]byte, hostBytes)
+	err = errors.Join(x.d.Device().Read(mine, x.symm), x.d.Device().Read(host, x.status))
+	if len(bytes.Trim(mine[8:], "\x00"))+len(bytes.Trim(host[8:], "\x00")) > 0 {
+		err = errors.Join(err, fmt.Errorf("rank %d: bytes beside the failure word or the host's were written", id))
 	}
-	return word(binary.LittleEndian.Uint64(b)), word(binary.LittleEndian.Uint64(b[8:])), err
+	return word(binary.LittleEndian.Uint64(mine)), word(binary.LittleEndian.Uint64(host)), err
 }
 
 // noFailure wants every failure word, and the host's copy, as they were made.
