@@ -77,19 +77,19 @@ func (j *job) run() {
 	start := time.Now()
 	defer func() { j.took = time.Since(start) }()
 	x := j.target.trial.with(j.target.source.apply(j.edits))
-	for n, b := range budgets() {
+	for _, b := range budgets() {
 		if b.only != nil && !b.only(j) {
 			continue
 		}
 		if j.equivalence() >= 0 && b.config.Mode == emu.Explore && !*full {
 			break // saves time
 		}
-		for i, s := range b.scenarios {
+		for _, s := range b.scenarios {
 			if b.config.Mode == emu.Check && j.idle(s) {
 				continue
 			}
 			j.verdict = x.under(b, s, func(r *rig) {
-				if j.want != nil && n == 0 && i == 0 {
+				if j.want != nil { // that of the last run counts, which kills it
 					j.missing = j.want.missing(r.drv.Reports(), j.kernel)
 				}
 			})
