@@ -279,11 +279,11 @@ var countsOnly = scenario{"counts only", patient, false, func(x *trial, r *rig) 
 			if err := k.d.BeginStep(k.stream, moert.HostTokens(counts(i)[id])); err != nil {
 				return classify(err)
 			}
-			words, err := k.d.NewTensor(5+2*len(r.ranks), 4)
+			words, err := k.d.NewTensor(7+2*len(r.ranks), 4)
 			if err != nil {
 				return classify(err)
 			}
-			if err := k.stream.CopyAsync(words.Ptr, k.d.Step().Total, uint64(4*(5+2*len(r.ranks)))); err != nil {
+			if err := k.stream.CopyAsync(words.Ptr, k.d.Step().Total, uint64(4*(7+2*len(r.ranks)))); err != nil {
 				return classify(err)
 			}
 			kept[id] = append(kept[id], words)
@@ -298,7 +298,7 @@ var countsOnly = scenario{"counts only", patient, false, func(x *trial, r *rig) 
 	}
 	for id := range kept {
 		for i, words := range kept[id] {
-			if err := r.checkStep(id, words, stepWords(counts(i), id, firstEpoch+uint32(i)+1)); err != nil {
+			if err := r.checkStep(id, words, stepWords(counts(i), id, firstEpoch+uint32(i)+1, r.ranks[id].d.Capacity())); err != nil {
 				return verdict{byData, fmt.Sprintf("empty step %d rank %d: %v", i, id, err)}
 			}
 		}

@@ -144,7 +144,7 @@ func (x *trial) areas() areas {
 	return areas{
 		symm: []area{{l.Failure, failureRole}, {l.CountSlots, countRole}, {l.DispatchFlags, flagRole}, {l.CombineFlags, flagRole},
 			{l.Routing, gatherRole}, {l.Partial, partialRole}, {l.Bytes, inputRole}},
-		control: []area{{0, controlRole}, {16, epochRole}, {20, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
+		control: []area{{0, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
 	}
 }
 

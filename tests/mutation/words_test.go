@@ -154,15 +154,16 @@ func (r *rig) sent(id int) ([]byte, error) {
 		}
 		all = append(all, b...)
 	}
-	epochs := make([]byte, l.Control-l.Epochs)
-	err := r.ranks[id].d.Device().Read(epochs, r.ranks[id].control+driver.DevicePtr(l.Epochs))
+	start := l.Epochs + uint64(4*r.prog.MaxBlocks) // those of the counts go on
+	epochs := make([]byte, l.Control-start)
+	err := r.ranks[id].d.Device().Read(epochs, r.ranks[id].control+driver.DevicePtr(start))
 	return append(all, epochs...), err
 }
 
 // emptyStep wants a step without rows, which is what a failed one is.
 func (r *rig) emptyStep(id int, epoch uint32) error {
 	t := moert.Tensor{Ptr: r.ranks[id].d.Step().Total}
-	if err := r.checkStep(id, t, stepWords(make([]int, len(r.ranks)), id, epoch)); err != nil {
+	if err := r.checkStep(id, t, stepWords(make([]int, len(r.ranks)), id, epoch, r.ranks[id].d.Capacity())); err != nil {
 		return fmt.Errorf("rank %d: after a failure: %w", id, err)
 	}
 	return nil
