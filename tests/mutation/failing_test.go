@@ -159,28 +159,33 @@ func (x *trial) gaveUp(r *rig, phase moert.Phase, missing []int, true_ []word) v
 // the experts where they belong.
 func (r *rig) phase(x *trial, id int, phase moert.Phase) error {
 	k := r.ranks[id]
-	in := x.data[0][0][id].tensors()
 	switch phase {
 	case moert.PhaseCounts:
 		return k.d.BeginStep(k.stream, moert.HostTokens(min(1, x.shape.steps[0].counts[id])))
 	case moert.PhaseDispatch:
-		var t [3]moert.Tensor
-		for i, bytes := range []int{x.prog.RoutingRowBytes(), x.prog.ProbsRowBytes(), x.prog.HiddenRowBytes()} {
-			var err error
-			if t[i], err = k.d.NewTensor(x.prog.MaxTokens, bytes); err != nil {
-				return err
-			}
-			if err = k.d.Device().Write(t[i].Ptr, in[i]); err != nil {
-				return err
-			}
-		}
-		_, err := k.d.Dispatch(k.stream, moert.Rows{Routing: t[0], Probs: t[1], Hidden: t[2]})
-		return err
+		return r.dispatch(x, id, x.data[0][0][id])
 	}
 	if err := r.launchExperts(k, id, k.d.Gathered(), k.d.PartialBuffer()); err != nil {
 		return err
 	}
 	_, err := k.d.Combine(k.stream, moert.CombineArgs{Partial: k.d.PartialBuffer()})
+	return err
+}
+
+// dispatch enqueues a dispatch of some rows.
+func (r *rig) dispatch(x *trial, id int, in *rows) error {
+	k := r.ranks[id]
+	var t [3]moert.Tensor
+	for i, data := range in.tensors() {
+		var err error
+		if t[i], err = k.d.NewTensor(x.prog.MaxTokens, [3]int{x.prog.RoutingRowBytes(), x.prog.ProbsRowBytes(), x.prog.HiddenRowBytes()}[i]); err != nil {
+			return err
+		}
+		if err = k.d.Device().Write(t[i].Ptr, data); err != nil {
+			return err
+		}
+	}
+	_, err := k.d.Dispatch(k.stream, moert.Rows{Routing: t[0], Probs: t[1], Hidden: t[2]})
 	return err
 }
 
