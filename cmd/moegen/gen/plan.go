@@ -61,15 +61,21 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	if protocol == Bulk {
 		low = 0
 	}
+	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes()) + rowWords(s.ScaleRowBytes())
 	var plan []PlanRow
 	for tokens := 1; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
 		row := PlanRow{Tokens: tokens, Low: tokens <= low, Threads: threads}
 		row.Blocks = (tokens*packs + threads - 1) / threads
-		switch {
-		case !row.Low:
+		if row.Low {
+			// Threads of their own for lines and headers, of which none should wait
+			// for another thing.
+			lines := s.EPSize * (tokens*words + 1)
+			row.Blocks = (tokens*packs + lines + threads - 1) / threads
+		} else {
 			row.Blocks += 2 // one for each small tensor, so that it does not wait behind the large one
-		case row.Blocks > s.SMLimit:
+		}
+		if row.Low && row.Blocks > s.SMLimit {
 			row.Threads = lowThreads(s)
 		}
 		row.Blocks = min(row.Blocks, s.SMLimit)
