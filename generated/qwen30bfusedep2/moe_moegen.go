@@ -483,9 +483,8 @@ var program = &moert.Program{
 		{Tokens: 1, Blocks: 3},
 		{Tokens: 2, Blocks: 3},
 		{Tokens: 4, Blocks: 4},
-		{Tokens: 8, Blocks: 6},
-		{Tokens: 16, Blocks: 10},
-		{Tokens: 32, Blocks: 18},
+		{Tokens: 8, Blocks: 8},
+		{Tokens: 16, Blocks: 16},
 		{Tokens: 512, Blocks: 32},
 	},
 	Layout: moert.Layout{

@@ -32,13 +32,19 @@ func LaunchOf(s *spec.Spec) Launch {
 
 // planOf gives every thread one pack of hidden states until the blocks run
 // out, and the two small tensors a block each, so that they do not wait behind
-// the large one. Powers of two keep the number of rows small.
+// the large one; RMSNorm wants a block a row. What is quantised counts as it is
+// before, or after, because that is how threads share it. Powers of two keep the
+// number of rows small.
 func planOf(s *spec.Spec) []PlanRow {
-	packs := s.PayloadRowBytes() / 16
+	packs := max(s.PayloadRowBytes(), s.HiddenRowBytes()) / 16
 	var plan []PlanRow
 	for tokens := 1; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
-		blocks := min(s.SMLimit, (tokens*packs+threads-1)/threads+2)
+		blocks := (tokens*packs+threads-1)/threads + 2
+		if s.Combine.Has(spec.RMSNorm) {
+			blocks = max(blocks, tokens)
+		}
+		blocks = min(s.SMLimit, blocks)
 		plan = append(plan, PlanRow{Tokens: tokens, Blocks: blocks})
 		if tokens == s.MaxTokens {
 			return plan
