@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 2048
-#define MOE_PROBS_OFFSET 34816
-#define MOE_HIDDEN_OFFSET 67584
-#define MOE_PARTIAL_OFFSET 4261888
-#define MOE_SYMMETRIC_BYTES 8456192
+#define MOE_ROUTING_OFFSET 264192
+#define MOE_PROBS_OFFSET 296960
+#define MOE_HIDDEN_OFFSET 329728
+#define MOE_PARTIAL_OFFSET 4524032
+#define MOE_SYMMETRIC_BYTES 25495552
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

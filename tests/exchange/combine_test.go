@@ -10,9 +10,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/spec"
 )
 
 // fused asks for everything that combine can do.
@@ -35,11 +38,12 @@ type place struct {
 	rank, row int
 	own, pad  bool // partial sums of the caller's; layout padded
 	graph     bool
+	bulk      bool // protocol
 }
 
 // TestRankOrder: with order: rank a token's results are the same bits whatever
 // its rank, its row, the other ranks' counts, the batch, the transport, the
-// layout, and whether the step is captured.
+// protocol, the layout, and whether the step is captured.
 func TestRankOrder(t *testing.T) {
 	for name, text := range map[string]string{
 		"sum":   "hidden_dim: 4104\ndtype: bf16\ncombine: {order: rank}\n",
@@ -51,19 +55,31 @@ func TestRankOrder(t *testing.T) {
 			t.Parallel()
 			text += "topk: 2\nnum_experts: 8\nep_size: 3\nmax_tokens: 9\nsm_limit: 3\n"
 			programs := map[bool]*moert.Program{false: program(t, text), true: program(t, text+"layout: padded\n")}
+			plan := func(p *moert.Program, protocol gen.Protocol) *moert.Program {
+				s, err := spec.Parse("moe.yaml", []byte(text))
+				check(t, err)
+				q := *p
+				layer.SetProtocol(&q, s, protocol)
+				return &q
+			}
 			var want []byte
 			for i, p := range []place{
-				{transport: moert.P2P, counts: []int{1, 0, 0}},
+				{transport: moert.P2P, counts: []int{1, 0, 0}, bulk: true},
 				{transport: moert.P2P, counts: []int{4, 9, 2}, rank: 1, row: 7},
-				{transport: moert.P2P, counts: []int{9, 1, 9}, rank: 2, row: 8, own: true, graph: true},
+				{transport: moert.P2P, counts: []int{9, 1, 9}, rank: 2, row: 8, own: true, graph: true, bulk: true},
 				{transport: moert.P2P, counts: []int{9, 3, 0}, rank: 1, row: 2, own: true, pad: true},
-				{transport: moert.NVLS, counts: []int{0, 0, 1}, rank: 2},
+				{transport: moert.P2P, counts: []int{2, 7, 6}, rank: 1, row: 6, own: true, graph: true},
+				{transport: moert.NVLS, counts: []int{0, 0, 1}, rank: 2, bulk: true},
 				{transport: moert.NVLS, counts: []int{9, 9, 9}, rank: 0, row: 5, own: true},
-				{transport: moert.NVLS, counts: []int{3, 6, 1}, rank: 1, row: 1, graph: true, pad: true},
+				{transport: moert.NVLS, counts: []int{3, 6, 1}, rank: 1, row: 1, graph: true, pad: true, bulk: true},
 				{transport: moert.NCCL, counts: []int{2, 5, 0}, rank: 0, row: 1},
 				{transport: moert.NCCL, counts: []int{9, 8, 7}, rank: 2, row: 6, own: true, graph: true},
 			} {
-				got := resultAt(t, programs[p.pad], p)
+				protocol := gen.Auto
+				if p.bulk {
+					protocol = gen.Bulk
+				}
+				got := resultAt(t, plan(programs[p.pad], protocol), p)
 				if i == 0 {
 					want = got
 				} else if !bytes.Equal(got, want) {
@@ -218,9 +234,17 @@ func TestInPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := program(t, text+"topk: 2\nnum_experts: 8\nep_size: 2\nmax_tokens: 9\nsm_limit: 2\n")
+			text += "topk: 2\nnum_experts: 8\nep_size: 2\nmax_tokens: 9\nsm_limit: 2\n"
+			p := program(t, text)
+			sp, err := spec.Parse("moe.yaml", []byte(text))
+			check(t, err)
 			var results [][]byte
-			for _, inPlace := range []bool{false, true} {
+			for _, way := range []struct {
+				inPlace  bool
+				protocol gen.Protocol
+			}{{false, gen.Bulk}, {true, gen.Bulk}, {true, gen.LL}} {
+				inPlace := way.inPlace
+				layer.SetProtocol(p, sp, way.protocol)
 				r := newRig(t, machine(t, emu.Config{Devices: p.Ranks}), p, moert.WithTransport(moert.P2P))
 				counts := []int{9, 4}
 				rng := rand.New(rand.NewPCG(3, 4))
@@ -251,7 +275,7 @@ func TestInPlace(t *testing.T) {
 				}
 				results = append(results, got)
 			}
-			if !bytes.Equal(results[0], results[1]) {
+			if !bytes.Equal(results[0], results[1]) || !bytes.Equal(results[0], results[2]) {
 				t.Error("in place the results are other bits")
 			}
 		})
@@ -262,10 +286,19 @@ func TestInPlace(t *testing.T) {
 // combine, whatever the epilogue, and copies nothing.
 func TestOneKernelEach(t *testing.T) {
 	for name, text := range map[string]string{"plain": "", "fused": fused} {
-		p := program(t, "hidden_dim: 128\ndtype: bf16\ntopk: 2\nnum_experts: 8\nep_size: 2\nmax_tokens: 9\nsm_limit: 2\n"+text)
-		for _, transport := range []moert.Transport{moert.NVLS, moert.P2P} {
-			t.Run(fmt.Sprintf("%s %s", name, transport), func(t *testing.T) {
-				r := newRig(t, machine(t, emu.Config{Devices: 2}), p, moert.WithTransport(transport))
+		whole := "hidden_dim: 128\ndtype: bf16\ntopk: 2\nnum_experts: 8\nep_size: 2\nmax_tokens: 9\nsm_limit: 2\n" + text
+		p := program(t, whole)
+		sp, err := spec.Parse("moe.yaml", []byte(whole))
+		check(t, err)
+		for _, way := range []struct {
+			transport moert.Transport
+			protocol  gen.Protocol
+			kernels   string
+		}{{moert.NVLS, gen.Bulk, "nvls"}, {moert.P2P, gen.Bulk, "p2p"}, {moert.P2P, gen.LL, "ll"}} {
+			t.Run(fmt.Sprintf("%s %s %s", name, way.transport, way.protocol), func(t *testing.T) {
+				p := *p
+				layer.SetProtocol(&p, sp, way.protocol)
+				r := newRig(t, machine(t, emu.Config{Devices: 2}), &p, moert.WithTransport(way.transport))
 				for rank, d := range r.d {
 					s := r.streams[rank]
 					args := moert.CombineArgs{Partial: d.PartialBuffer()}
@@ -294,7 +327,7 @@ func TestOneKernelEach(t *testing.T) {
 					}
 					want := []string{"kernel moegen_first_dispatch_", "kernel moegen_combine_", "kernel moegen_dispatch_", "kernel moegen_combine_"}
 					for i := range want {
-						want[i] += string(transport)
+						want[i] += way.kernels
 					}
 					if !slices.Equal(got, want) {
 						t.Errorf("rank %d: %q, want %q", rank, got, want)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
@@ -31,9 +32,12 @@ func TestCleanCombine(t *testing.T) {
 		seeds = 2
 	}
 	for name, more := range map[string]string{"rank order": inRankOrder, "fused": fused, "fused in rank order": fusedInRank, "fused, by elements": fusedFlat} {
-		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P, moert.NCCL} {
-			t.Run(fmt.Sprintf("%s-%s", name, tr), func(t *testing.T) {
-				j := job{text: wide(2, 5, 2, more), transport: tr, tokens: counts(2, 5, 3), layers: 2, config: emu.Config{Mode: emu.Check}}
+		for _, way := range []struct {
+			transport moert.Transport
+			protocol  gen.Protocol
+		}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}, {moert.NCCL, gen.Auto}} {
+			t.Run(fmt.Sprintf("%s-%s-%s", name, way.transport, way.protocol), func(t *testing.T) {
+				j := job{text: wide(2, 5, 2, more), transport: way.transport, protocol: way.protocol, tokens: counts(2, 5, 3), layers: 2, config: emu.Config{Mode: emu.Check}}
 				clean(t, j)
 				for seed := range seeds {
 					j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed%3)}}
@@ -117,7 +121,7 @@ func TestCombineDamage(t *testing.T) {
 			t.Run(fmt.Sprintf("%s-%s", d.name, tr), func(t *testing.T) {
 				// Blocks have several rows, and both layers the caller's partial sums.
 				j := job{text: wide(2, 5, 2, d.more+"timeout: 1s\n"), transport: tr, tokens: [][]int{{5, 4}, {0, 5}, {3, 3}}, layers: 2,
-					partials: layer.PartialsOwn, damage: [2]string{d.from, d.to}}
+					partials: layer.PartialsOwn, protocol: gen.Bulk, damage: [2]string{d.from, d.to}}
 				for seed := range seeds {
 					j.config = emu.Config{Mode: emu.Check + emu.Mode(seed%2), Seed: seed}
 					reports, err := j.run(t)

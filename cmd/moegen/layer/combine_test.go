@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 )
 
@@ -43,16 +44,21 @@ var combineSpecs = []struct {
 // transport, in eager steps and in graphs.
 func TestRunCombine(t *testing.T) {
 	for _, c := range combineSpecs {
-		transports := []moert.Transport{moert.NVLS, moert.P2P, moert.NCCL}
+		ways := []struct {
+			transport moert.Transport
+			protocol  gen.Protocol
+		}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}, {moert.NCCL, gen.Auto}}
 		if c.ranks == 1 {
-			transports = []moert.Transport{""}
+			ways = ways[:1]
+			ways[0].transport = ""
 		}
-		for _, transport := range transports {
-			t.Run(fmt.Sprintf("%s %s", c.name, transport), func(t *testing.T) {
+		for _, way := range ways {
+			t.Run(fmt.Sprintf("%s %s %s", c.name, way.transport, way.protocol), func(t *testing.T) {
 				t.Parallel()
 				const most = 5
 				cfg := emulated(t, fmt.Sprintf("%stopk: 3\nnum_experts: 24\nmax_tokens: %d\nsm_limit: 3\nep_size: %d\n", c.text, most, c.ranks))
-				cfg.Transport, cfg.Tokens, cfg.Steps, cfg.Replays = transport, uneven(c.ranks, most), 3, 3
+				SetProtocol(cfg.Program, cfg.Spec, way.protocol)
+				cfg.Transport, cfg.Tokens, cfg.Steps, cfg.Replays = way.transport, uneven(c.ranks, most), 3, 3
 				result := runOK(t, cfg)
 				if worst := result.MaxError(); worst < 0.01 {
 					t.Errorf("the largest error is %v of the bound: it would not find anything", worst)
@@ -87,6 +93,7 @@ func TestRunFindsWrongEpilogue(t *testing.T) {
 			if !bytes.Contains(cfg.Program.Source, []byte(c.old)) {
 				t.Fatalf("the kernels have no %q any more", c.old)
 			}
+			SetProtocol(cfg.Program, cfg.Spec, gen.Bulk)
 			cfg.Program.Source = bytes.ReplaceAll(cfg.Program.Source, []byte(c.old), []byte(c.replacement))
 			cfg.Tokens, cfg.Steps, cfg.Transport = [][]int{{7, 5}}, 1, moert.P2P
 			result, err := Run(t.Context(), cfg)
