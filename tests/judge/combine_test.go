@@ -96,7 +96,7 @@ var combineDamages = []struct {
 	},
 	{
 		name: "unicast loads through the multicast address", more: inRankOrder, transports: []moert.Transport{moert.NVLS},
-		from: "(g.symm[r] + offset); });", to: "(g.multicast + offset); });",
+		from: "(g.symm[r] + offset); }));", to: "(g.multicast + offset); }));",
 		kinds: []emu.ReportKind{emu.WrongAddressKind},
 	},
 	{
