@@ -54,10 +54,11 @@ const (
 )
 
 // Plan plans a spec's launches without measurements: every thread gets one pack
-// of hidden states until the blocks run out. Powers of two keep the number of
-// rows small. With LL the plan is Auto's, since LL cannot do more.
+// of hidden states, as they are before or after quantisation, until the blocks
+// run out. Powers of two keep the number of rows small. With LL the plan is
+// Auto's, since LL cannot do more.
 func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
-	packs, low := s.PayloadRowBytes()/16, lowTokens(s)
+	packs, low := max(s.PayloadRowBytes(), s.HiddenRowBytes())/16, lowTokens(s)
 	if protocol == Bulk {
 		low = 0
 	}
@@ -77,6 +78,9 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 		}
 		if row.Low && row.Blocks > s.SMLimit {
 			row.Threads = lowThreads(s)
+		}
+		if s.Combine.Has(spec.RMSNorm) {
+			row.Blocks = max(row.Blocks, tokens) // a block a row
 		}
 		row.Blocks = min(row.Blocks, s.SMLimit)
 		if n := len(plan); n > 0 && plan[n-1].same(row) {
