@@ -169,6 +169,12 @@ func (d *Dispatcher) partRows(local Rows) Rows {
 	return local
 }
 
+// passesThrough reports whether dispatch has nothing to do. In a padded layout a
+// prefill's last rows are followed by padding that the caller need not have.
+func (d *Dispatcher) passesThrough() bool {
+	return d.prog.passesThrough() && !(d.eager != nil && d.prog.Padded)
+}
+
 // uncaptured refuses what a graph would repeat with the host's counts of today.
 func (d *Dispatcher) uncaptured(call string, s driver.Stream) error {
 	if d.eager == nil {

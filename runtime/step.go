@@ -148,7 +148,7 @@ func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 	g := d.Gathered()
 	var err error
 	switch {
-	case !d.prog.passesThrough():
+	case !d.passesThrough():
 		err = d.engine.dispatch(s, local, d.first)
 	case d.first != nil:
 		err = d.engine.counts(s, *d.first)

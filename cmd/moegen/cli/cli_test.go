@@ -42,7 +42,7 @@ func TestParseTokens(t *testing.T) {
 func TestDefaultTokens(t *testing.T) {
 	for ranks := 1; ranks <= 72; ranks++ {
 		for _, capacity := range []int{1, 2, 7, 16, 512} {
-			steps := defaultTokens(ranks, capacity)
+			steps := defaultTokens(ranks, capacity, 0)
 			zero, full := false, false
 			for _, counts := range steps {
 				if len(counts) != ranks || slices.Min(counts) < 0 || slices.Max(counts) > capacity {

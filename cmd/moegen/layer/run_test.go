@@ -210,3 +210,56 @@ func TestConfigErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestRunPrefill: steps of more tokens than a captured one takes run among eager
+// steps and between replays, over every transport and in every layout.
+func TestRunPrefill(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		ranks      int
+		capacity   int
+	}{
+		{"compact", "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\n", 2, 0},
+		{"padded fill", "hidden_dim: 72\ntopk: 3\nnum_experts: 13\ndtype: fp16\nrouting_dtype: int64\nlayout: padded\nrouting_fill: -1\n", 3, 0},
+		{"fp8", "hidden_dim: 128\ntopk: 2\nnum_experts: 8\ndtype: bf16\ndispatch: {quantize: fp8_e4m3_block128}\n", 2, 4},
+		{"given fp4", "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\ndispatch: {input: fp4_e2m1, scale_dtype: ue8m0, scale_block: 32}\n", 2, 0},
+		{"epilogue", "hidden_dim: 128\ntopk: 2\nnum_experts: 8\ndtype: bf16\ncombine: {order: rank, epilogue: [add_shared, residual, rmsnorm], rmsnorm: {weight: bf16}, output: fp8_e4m3_block128}\n", 3, 3},
+		{"one rank", "hidden_dim: 64\ntopk: 2\ndtype: bf16\n", 1, 0},
+		{"one rank, padded", "hidden_dim: 64\ntopk: 2\ndtype: bf16\nlayout: padded\n", 1, 2},
+	} {
+		transports := []moert.Transport{moert.NVLS, moert.P2P, moert.NCCL}
+		if c.ranks == 1 {
+			transports = []moert.Transport{""}
+		}
+		for _, transport := range transports {
+			t.Run(fmt.Sprintf("%s %s", c.name, transport), func(t *testing.T) {
+				t.Parallel()
+				cfg := emulated(t, fmt.Sprintf("%smax_tokens: 5\nmax_prefill_tokens: 31\nsm_limit: 3\nep_size: %d\n", c.text, c.ranks))
+				cfg.Transport, cfg.Capacity, cfg.Layers = transport, c.capacity, 3
+				few, none := make([]int, c.ranks), make([]int, c.ranks)
+				uneven, exact, one := make([]int, c.ranks), make([]int, c.ranks), make([]int, c.ranks)
+				for r := range c.ranks {
+					few[r], uneven[r], exact[r] = (r+2)%4, (13+9*r)%31, 10*(r%2+1)
+				}
+				one[c.ranks-1] = 31 // the others come for nothing, seven times
+				// Counts between the capacity and max_tokens are a prefill of one exchange.
+				short := make([]int, c.ranks)
+				short[0] = 5
+				cfg.Tokens = [][]int{few, uneven, none, exact, one, few, short}
+				cfg.Steps, cfg.Replays = 7, 8
+				result := runOK(t, cfg)
+				kinds := ""
+				for _, s := range result.Steps {
+					kinds += s.Name()[:1]
+				}
+				want := "epeppee" + "rprpprrr"
+				if c.capacity > 0 {
+					want = "epeppep" + "rprpprpr"
+				}
+				if kinds != want {
+					t.Errorf("steps ran as %s, not %s", kinds, want)
+				}
+			})
+		}
+	}
+}

@@ -37,9 +37,9 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 	all := make([]*observed, p.Ranks)
 	for r, in := range ref.inputs {
 		step[2] = uint32(in.tokens)
-		o := &observed{step: words(step), outPoisoned: true, results: simulate(ref, r)}
+		o := &observed{gathered: []gathered{{step: words(step)}}, outPoisoned: true, results: simulate(ref, r)}
 		for _, t := range tensors(p) {
-			to := t.observed(o)
+			to := t.observed(&o.gathered[0])
 			for _, in := range ref.inputs {
 				*to = append(*to, t.input(in)...)
 			}
@@ -173,18 +173,20 @@ func TestVerifierCatches(t *testing.T) {
 		damage func(ref *reference, o *observed)
 		want   string
 	}{
-		{"flipped bit in hidden", func(_ *reference, o *observed) { o.hidden[130] ^= 4 }, "gathered hidden: 1 of rank 2's 5 rows differ, first row 0"},
-		{"flipped bit in probs", func(_ *reference, o *observed) { o.probs[1] ^= 0x80 }, "gathered probs: 1 of rank 0's 2 rows"},
-		{"flipped bit in routing", func(_ *reference, o *observed) { o.routing[9*12] ^= 1 }, "gathered routing: 1 of rank 3's 3 rows"},
-		{"swapped rows", func(ref *reference, o *observed) { swapRows(o.hidden, 3, 4, p(ref).HiddenRowBytes()) }, "it is rank 2's row 2"},
-		{"lost row", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), poison) }, "never written"},
-		{"row from past the input", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), inputPoison) }, "a row past a rank's tokens"},
-		{"row past the last", func(ref *reference, o *observed) { o.hidden[10*p(ref).HiddenRowBytes()+7] = 0 }, "gathered hidden: row 10, past the last token, was written"},
-		{"total", func(_ *reference, o *observed) { o.step[0]++ }, "step: total is 11, not 10"},
-		{"max", func(_ *reference, o *observed) { o.step[4]++ }, "step: max is 6"},
-		{"local", func(_ *reference, o *observed) { o.step[8]++ }, "step: local is 6"},
-		{"count", func(_ *reference, o *observed) { o.step[24+4]++ }, "step: count of rank 1 is 1"},
-		{"offset", func(_ *reference, o *observed) { o.step[24+16+12]++ }, "step: offset 3 is 8"},
+		{"flipped bit in hidden", func(_ *reference, o *observed) { o.gathered[0].hidden[130] ^= 4 }, "gathered hidden: 1 of rank 2's 5 rows differ, first row 0"},
+		{"flipped bit in probs", func(_ *reference, o *observed) { o.gathered[0].probs[1] ^= 0x80 }, "gathered probs: 1 of rank 0's 2 rows"},
+		{"flipped bit in routing", func(_ *reference, o *observed) { o.gathered[0].routing[9*12] ^= 1 }, "gathered routing: 1 of rank 3's 3 rows"},
+		{"swapped rows", func(ref *reference, o *observed) { swapRows(o.gathered[0].hidden, 3, 4, p(ref).HiddenRowBytes()) }, "it is rank 2's row 2"},
+		{"lost row", func(ref *reference, o *observed) { fillRow(o.gathered[0].hidden, 8, p(ref).HiddenRowBytes(), poison) }, "never written"},
+		{"row from past the input", func(ref *reference, o *observed) {
+			fillRow(o.gathered[0].hidden, 8, p(ref).HiddenRowBytes(), inputPoison)
+		}, "a row past a rank's tokens"},
+		{"row past the last", func(ref *reference, o *observed) { o.gathered[0].hidden[10*p(ref).HiddenRowBytes()+7] = 0 }, "gathered hidden: row 10, past the last token, was written"},
+		{"total", func(_ *reference, o *observed) { o.gathered[0].step[0]++ }, "step: total is 11, not 10"},
+		{"max", func(_ *reference, o *observed) { o.gathered[0].step[4]++ }, "step: max is 6"},
+		{"local", func(_ *reference, o *observed) { o.gathered[0].step[8]++ }, "step: local is 6"},
+		{"count", func(_ *reference, o *observed) { o.gathered[0].step[24+4]++ }, "step: count of rank 1 is 1"},
+		{"offset", func(_ *reference, o *observed) { o.gathered[0].step[24+16+12]++ }, "step: offset 3 is 8"},
 		{"output past the last", func(ref *reference, o *observed) { o.out[5*p(ref).HiddenRowBytes()] = 0 }, "output: row 5, past the last token"},
 		{"output rows swapped", func(ref *reference, o *observed) { swapRows(o.out, 0, 1, p(ref).HiddenRowBytes()) }, "output: token 0"},
 		{"output never written", func(ref *reference, o *observed) { fillRow(o.out, 4, p(ref).HiddenRowBytes(), poison) }, "output: token 4 element 0 is NaN"},
