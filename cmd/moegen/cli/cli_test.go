@@ -54,6 +54,12 @@ func TestDefaultTokens(t *testing.T) {
 			if !zero || !full {
 				t.Errorf("%d ranks, capacity %d: %v", ranks, capacity, steps)
 			}
+			// Where there is a way to run more, one step has more.
+			with := defaultTokens(ranks, capacity, 2*capacity)
+			more := slices.DeleteFunc(slices.Clone(with), func(counts []int) bool { return slices.Max(counts) <= capacity })
+			if len(with) != len(steps)+1 || len(more) != 1 || slices.Max(more[0]) > 2*capacity {
+				t.Errorf("%d ranks, capacity %d, more in prefills: %v", ranks, capacity, with)
+			}
 		}
 	}
 }

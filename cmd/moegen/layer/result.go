@@ -21,7 +21,7 @@ type Result struct {
 
 // Step is one eager step, one replay or one prefill.
 type Step struct {
-	Index   int    `json:"index"` // among steps of its kind
+	Index   int    `json:"index"` // of prefills among themselves; of others in their part of the run
 	Graph   bool   `json:"graph"`
 	Prefill bool   `json:"prefill"`
 	Ranks   []Rank `json:"ranks"`
