@@ -143,6 +143,9 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 	if err := d.allocOwn(); err != nil {
 		return err
 	}
+	if err := fillMemory(d.dev, d.mem.Unicast[d.rank]+driver.DevicePtr(p.Layout.Staging), 0xff, p.Layout.Bytes-p.Layout.Staging); err != nil {
+		return err
+	}
 	if d.module, d.image, err = LoadSource(ctx, d.dev, p.Name+".cu", p.Source, p.PTX); err != nil {
 		return err
 	}

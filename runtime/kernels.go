@@ -8,27 +8,55 @@ import (
 
 // kernelEngine runs moegen's own kernels, over nvls or p2p.
 type kernelEngine struct {
-	d                                        *Dispatcher
-	countsFn, dispatchFn, firstFn, combineFn driver.Function
+	d         *Dispatcher
+	countsFn  driver.Function
+	low, bulk protocol
 }
 
+// protocol is the kernels of one protocol; none of them if it is not planned.
+type protocol struct{ dispatch, first, combine driver.Function }
+
 func newKernelEngine(d *Dispatcher) (*kernelEngine, error) {
-	e := &kernelEngine{d: d}
-	err := d.functions(map[string]*driver.Function{
-		"moegen_counts": &e.countsFn,
-		"moegen_first_dispatch_" + string(d.transport): &e.firstFn,
-		"moegen_dispatch_" + string(d.transport):       &e.dispatchFn,
-		"moegen_combine_" + string(d.transport):        &e.combineFn,
-	})
-	if err != nil {
+	e, t := &kernelEngine{d: d}, string(d.transport)
+	names := map[string]*driver.Function{
+		"moegen_counts":              &e.countsFn,
+		"moegen_dispatch_" + t:       &e.bulk.dispatch,
+		"moegen_first_dispatch_" + t: &e.bulk.first,
+		"moegen_combine_" + t:        &e.bulk.combine,
+	}
+	threads := 0
+	for _, row := range d.prog.Plan {
+		if row.Low {
+			threads = max(threads, row.Threads)
+			names["moegen_dispatch_ll"] = &e.low.dispatch
+			names["moegen_first_dispatch_ll"] = &e.low.first
+			names["moegen_combine_ll"] = &e.low.combine
+		}
+	}
+	if err := d.functions(names); err != nil {
 		return nil, err
 	}
-	for _, f := range []driver.Function{e.firstFn, e.dispatchFn, e.combineFn} {
-		if err := d.checkResident(f); err != nil {
+	for _, f := range []driver.Function{e.bulk.first, e.bulk.dispatch, e.bulk.combine} {
+		if err := d.checkResident(f, d.prog.Threads); err != nil {
 			return nil, err
 		}
 	}
+	if threads > 0 {
+		for _, f := range []driver.Function{e.low.first, e.low.dispatch, e.low.combine} {
+			if err := d.checkResident(f, threads); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return e, nil
+}
+
+// kernels are those for the capacity.
+func (e *kernelEngine) kernels() *protocol {
+	if e.d.prog.plan(e.d.capacity).Low {
+		return &e.low
+	}
+	return &e.bulk
 }
 
 // functions looks kernels up by name.
@@ -46,8 +74,8 @@ func (d *Dispatcher) functions(want map[string]*driver.Function) error {
 // checkResident makes sure that a whole grid fits on the GPU at once, with those
 // of other ranks that share it: blocks wait for blocks of other ranks, and one
 // that is not resident would never be.
-func (d *Dispatcher) checkResident(f driver.Function) error {
-	perSM, err := f.MaxActiveBlocks(d.prog.Threads, 0)
+func (d *Dispatcher) checkResident(f driver.Function, threads int) error {
+	perSM, err := f.MaxActiveBlocks(threads, 0)
 	if err != nil {
 		return err
 	}
@@ -67,7 +95,13 @@ func (d *Dispatcher) begin() *params {
 
 // grid is the launch shape of dispatch and combine for the capacity.
 func (d *Dispatcher) grid() driver.LaunchConfig {
-	return driver.LaunchConfig{Grid: driver.Dim3{X: d.prog.blocks(d.capacity)}, Block: driver.Dim3{X: d.prog.Threads}}
+	row := d.prog.plan(d.capacity)
+	return driver.LaunchConfig{Grid: driver.Dim3{X: row.Blocks}, Block: driver.Dim3{X: row.Threads}}
+}
+
+// bulkGrid is that of the kernels around NCCL, whatever the protocol.
+func (d *Dispatcher) bulkGrid() driver.LaunchConfig {
+	return driver.LaunchConfig{Grid: driver.Dim3{X: d.prog.plan(d.capacity).Blocks}, Block: driver.Dim3{X: d.prog.Threads}}
 }
 
 func oneBlock(threads int) driver.LaunchConfig {
@@ -76,7 +110,7 @@ func oneBlock(threads int) driver.LaunchConfig {
 
 func (e *kernelEngine) counts(s driver.Stream, t Tokens) error {
 	p := e.d.begin()
-	p.bring(t, e.d.prog.blocks(e.d.capacity), e.d.capacity)
+	p.bring(t, e.d.prog.plan(e.d.capacity).Blocks, e.d.capacity)
 	return s.Launch(e.countsFn, oneBlock(e.d.prog.CountThreads), *p)
 }
 
@@ -84,15 +118,15 @@ func (e *kernelEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	p := e.d.begin()
 	p.rows(e.d.prog, r)
 	if first == nil {
-		return s.Launch(e.dispatchFn, e.d.grid(), *p)
+		return s.Launch(e.kernels().dispatch, e.d.grid(), *p)
 	}
-	p.bring(*first, e.d.prog.blocks(e.d.capacity), e.d.capacity)
-	return s.Launch(e.firstFn, e.d.grid(), *p)
+	p.bring(*first, e.d.prog.plan(e.d.capacity).Blocks, e.d.capacity)
+	return s.Launch(e.kernels().first, e.d.grid(), *p)
 }
 
 func (e *kernelEngine) combine(s driver.Stream, a CombineArgs) error {
 	p := e.d.begin()
 	p.ptr(a.Partial.Ptr)
 	p.combine(e.d.prog, a)
-	return s.Launch(e.combineFn, e.d.grid(), *p)
+	return s.Launch(e.kernels().combine, e.d.grid(), *p)
 }

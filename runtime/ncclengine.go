@@ -51,7 +51,7 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 			return nil, err
 		}
 		if b.sent {
-			if err := clearMemory(d.dev, *b.at, uint64(b.bytes)); err != nil {
+			if err := fillMemory(d.dev, *b.at, 0, uint64(b.bytes)); err != nil {
 				return nil, err
 			}
 		}
@@ -59,12 +59,16 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 	return e, nil
 }
 
-func clearMemory(d driver.Device, p driver.DevicePtr, bytes uint64) error {
+// fillMemory sets bytes and waits for it.
+func fillMemory(d driver.Device, p driver.DevicePtr, value byte, bytes uint64) error {
+	if bytes == 0 {
+		return nil
+	}
 	s, err := d.NewStream()
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.MemsetAsync(p, 0, bytes), s.Synchronize(), s.Close())
+	return errors.Join(s.MemsetAsync(p, value, bytes), s.Synchronize(), s.Close())
 }
 
 // collect runs f's collectives as one launch.
@@ -77,7 +81,7 @@ func (e *ncclEngine) collect(f func() error) error {
 
 func (e *ncclEngine) counts(s driver.Stream, t Tokens) error {
 	d := e.d
-	blocks := d.prog.blocks(d.capacity)
+	blocks := d.prog.plan(d.capacity).Blocks
 	p := d.begin()
 	p.bring(t, blocks, d.capacity)
 	p.ptr(e.word)
@@ -105,7 +109,7 @@ func (e *ncclEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	p := d.begin()
 	p.rows(d.prog, r)
 	p.travelling(d.prog, e.send)
-	if err := s.Launch(e.padFn, d.grid(), *p); err != nil {
+	if err := s.Launch(e.padFn, d.bulkGrid(), *p); err != nil {
 		return err
 	}
 	err := e.collect(func() error {
@@ -129,7 +133,7 @@ func (e *ncclEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	p = d.begin()
 	p.travelling(d.prog, e.recv)
 	p.i32(d.capacity)
-	return s.Launch(e.compactFn, d.grid(), *p)
+	return s.Launch(e.compactFn, d.bulkGrid(), *p)
 }
 
 // combine sends each rank its rows of the partial sums and adds up what all
@@ -141,7 +145,7 @@ func (e *ncclEngine) combine(s driver.Stream, a CombineArgs) error {
 	p.ptr(a.Partial.Ptr)
 	p.ptr(e.partials)
 	p.i32(d.capacity)
-	if err := s.Launch(e.expandFn, d.grid(), *p); err != nil {
+	if err := s.Launch(e.expandFn, d.bulkGrid(), *p); err != nil {
 		return err
 	}
 	if err := e.comm.AllToAll(s, e.partials, e.received, uint64(d.capacity*d.prog.WireRowBytes())); err != nil {
@@ -151,5 +155,5 @@ func (e *ncclEngine) combine(s driver.Stream, a CombineArgs) error {
 	p.ptr(e.received)
 	p.i32(d.capacity)
 	p.combine(d.prog, a)
-	return s.Launch(e.combineFn, d.grid(), *p)
+	return s.Launch(e.combineFn, d.bulkGrid(), *p)
 }

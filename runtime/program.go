@@ -92,7 +92,7 @@ type Program struct {
 
 	Transports   []Transport   // in order of preference
 	Timeout      time.Duration // a wait longer than this fails the group
-	Threads      int           // per block of dispatch and combine
+	Threads      int           // per block of dispatch and combine with protocol bulk
 	CountThreads int           // of the counts kernel's one block
 	MaxBlocks    int           // of a dispatch or combine launch
 	Plan         []PlanRow     // ascending in Tokens, the last one covers MaxTokens
@@ -105,8 +105,10 @@ type Program struct {
 
 // PlanRow says how to launch for steps of up to Tokens tokens a rank.
 type PlanRow struct {
-	Tokens int
-	Blocks int
+	Tokens  int
+	Low     bool // protocol ll, not bulk
+	Blocks  int
+	Threads int // per block
 }
 
 // Layout is where things are in symmetric memory and in the rank's private
@@ -114,9 +116,9 @@ type PlanRow struct {
 // numbers as constants.
 type Layout struct {
 	// Offsets in symmetric memory. Signals, all that holds an epoch, reaches to
-	// Routing.
-	Signals, Routing, Probs, Scales, Hidden, Partial uint64
-	Bytes                                            uint64 // size of the symmetric memory
+	// Routing; Staging, what protocol ll expects to find full of ones, to the end.
+	Signals, Routing, Probs, Scales, Hidden, Partial, Staging uint64
+	Bytes                                                     uint64 // size of the symmetric memory
 
 	Control uint64 // size of the private state
 	Step    uint64 // offset of the step's counts in it
@@ -149,14 +151,14 @@ func (p *Program) GivenScales() bool { return p.ScaleBlock > 0 && !p.Quantizes()
 // passesThrough reports whether dispatch has nothing to do.
 func (p *Program) passesThrough() bool { return p.Ranks == 1 && !p.Quantizes() && !p.Fills }
 
-// blocks is the grid for a capacity.
-func (p *Program) blocks(capacity int) int {
+// plan is how to launch for a capacity.
+func (p *Program) plan(capacity int) PlanRow {
 	for _, row := range p.Plan {
 		if capacity <= row.Tokens {
-			return row.Blocks
+			return row
 		}
 	}
-	return p.MaxBlocks
+	return PlanRow{Blocks: p.MaxBlocks, Threads: p.Threads}
 }
 
 // check refuses programs that the generator cannot have written.
@@ -167,6 +169,9 @@ func (p *Program) check() error {
 	for _, row := range p.Plan {
 		if row.Blocks < 1 || row.Blocks > p.MaxBlocks {
 			return fmt.Errorf("program %q plans %d blocks, allowed are 1 to %d", p.Name, row.Blocks, p.MaxBlocks)
+		}
+		if !row.Low && row.Threads != p.Threads {
+			return fmt.Errorf("program %q plans %d threads, and its kernels have %d", p.Name, row.Threads, p.Threads)
 		}
 	}
 	return nil

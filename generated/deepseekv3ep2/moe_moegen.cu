@@ -8,6 +8,7 @@
 //   moegen_first_dispatch_*  the same and moegen_dispatch_* in one launch
 //   moegen_dispatch_*        all-gather of routing, probabilities and hidden  once a layer
 //   moegen_combine_*         reduce-scatter of the experts' partial sums      once a layer
+//   ..._ll                   the same for few tokens, with data that carries its own arrival mark
 //   moegen_nccl_*            what runs around NCCL's collectives, if they do the exchange
 //
 // All ranks launch the same kernels in the same order, with the same grids,
@@ -26,14 +27,19 @@ constexpr int kMaxBlocks = 32;    // blocks of a dispatch or combine launch, at 
 constexpr int kThreads = 512;     // threads of each block
 
 // Byte offsets in a rank's symmetric memory, the same on every rank.
-constexpr size_t kFailure = 0;           // uint64: what went wrong, 0 if nothing
-constexpr size_t kCountSlots = 128;      // uint64[2][kMaxBlocks][kRanks]: see exchange_counts
-constexpr size_t kDispatchFlags = 1152;  // uint32[kMaxBlocks][kRanks]: epoch each rank has reached
-constexpr size_t kCombineFlags = 1408;   // uint32[kMaxBlocks][kRanks]
-constexpr size_t kRouting = 2048;        // int32[kRanks * kMaxTokens][8]: gathered routing
-constexpr size_t kProbs = 67584;         // fp32[kRanks * kMaxTokens][8]: gathered probabilities
-constexpr size_t kHidden = 133120;       // bf16[kRanks * kMaxTokens][7168]: gathered tokens
-constexpr size_t kPartial = 29493248;    // bf16[kRanks * kMaxTokens][7168]: this rank's expert sums
+constexpr size_t kFailure = 0;                // uint64: what went wrong, 0 if nothing
+constexpr size_t kCountSlots = 128;           // uint64[2][kMaxBlocks][kRanks]: see exchange_counts
+constexpr size_t kDispatchFlags = 1152;       // uint32[kMaxBlocks][kRanks]: epoch each rank has reached
+constexpr size_t kCombineFlags = 1408;        // uint32[kMaxBlocks][kRanks]
+constexpr size_t kLowDispatchHeaders = 1664;  // uint32[kRanks]: epoch each rank has begun, protocol ll
+constexpr size_t kLowCombineHeaders = 1792;   // uint32[kRanks]
+constexpr size_t kLowLines = 1920;           // [2][kRanks] lines of small tensors, see "Protocol ll"
+constexpr size_t kRouting = 264192;        // int32[kRanks * kMaxTokens][8]: gathered routing
+constexpr size_t kProbs = 329728;          // fp32[kRanks * kMaxTokens][8]: gathered probabilities
+constexpr size_t kHidden = 395264;         // bf16[kRanks * kMaxTokens][7168]: gathered tokens
+constexpr size_t kPartial = 29755392;      // bf16[kRanks * kMaxTokens][7168]: this rank's expert sums
+constexpr size_t kLowDispatch = 59115520;  // [2][kRanks] packs of hidden states, protocol ll
+constexpr size_t kLowCombine = 88475648;   // [2][kRanks] packs of partial sums
 
 // Rows are moved in packs, the widest power of two up to 16 bytes that divides
 // a row, so that every row of the gathered tensors starts on a pack.
@@ -49,7 +55,7 @@ constexpr size_t kRows = size_t(kRanks) * kMaxTokens;  // of a gathered tensor, 
 static_assert(kRouting + kRows * kRoutingPacks * sizeof(RoutingPack) <= kProbs, "tensors overlap");
 static_assert(kProbs + kRows * kProbsPacks * sizeof(ProbsPack) <= kHidden, "tensors overlap");
 static_assert(kHidden + kRows * kHiddenPacks * sizeof(HiddenPack) <= kPartial, "tensors overlap");
-static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 58853376, "the runtime allocates these bytes");
+static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 117835776, "the runtime allocates these bytes");
 
 using Index = int32_t;  // counts packs of one rank's rows
 
@@ -72,14 +78,16 @@ struct Control {
   uint64_t timeout_ns;  // a wait longer than this fails the group
   uint64_t* status;     // host-visible copy of the failure word
   uint32_t reserved[12];
-  Step step;                                     // at byte 64
-  uint32_t count_epoch[kMaxBlocks];              // how many steps each block has exchanged counts of
+  Step step;                                // at byte 64
+  uint32_t count_epoch[kMaxBlocks];         // how many steps each block has exchanged counts of
+  uint32_t low_dispatch_epoch[kMaxBlocks];  // operations of protocol ll, the same in all words
+  uint32_t low_combine_epoch[kMaxBlocks];
   uint32_t dispatch_epoch[kMaxBlocks * kRanks];  // of each block with each rank
   uint32_t combine_epoch[kMaxBlocks * kRanks];
 };
 static_assert(offsetof(Control, step) == 64, "the runtime has this number too");
 static_assert(offsetof(Control, count_epoch) == 108, "the runtime has this number too");
-static_assert(sizeof(Control) == 752, "the runtime allocates these bytes");
+static_assert(sizeof(Control) == 1008, "the runtime allocates these bytes");
 
 // The group as this rank sees it: the first parameter of every kernel.
 struct Group {
@@ -93,8 +101,8 @@ struct Group {
 //
 // A flag is written with st.release.sys after the data it announces and read
 // with ld.acquire.sys before the data is used (PTX ISA, memory consistency
-// model). Counts and failures travel inside one 64-bit word, which is written
-// at once, so relaxed accesses are enough for them.
+// model). A failure travels inside one 64-bit word, which is written at once, so
+// relaxed accesses are enough for it.
 
 __device__ __forceinline__ void store_release(uint32_t* p, uint32_t v) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
@@ -103,6 +111,16 @@ __device__ __forceinline__ void store_release(uint32_t* p, uint32_t v) {
 __device__ __forceinline__ uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void store_release(uint64_t* p, uint64_t v) {
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+
+__device__ __forceinline__ uint64_t load_acquire(const uint64_t* p) {
+  uint64_t v;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
   return v;
 }
 
@@ -272,11 +290,10 @@ using OutUnit = BF16Unit;   // of the output
 struct RankTerms {
   WireUnit v[kRanks];
 
-  // at(r) is where rank r has it.
-  template <typename At>
-  __device__ __forceinline__ void load(const At& at) {
-#pragma unroll
-    for (int r = 0; r < kRanks; ++r) v[r] = *at(r);
+  // fetch(0, v) loads every rank's.
+  template <typename Fetch>
+  __device__ __forceinline__ void load(const Fetch& fetch) {
+    fetch(0, v);
   }
 
   __device__ __forceinline__ void sum(float (&x)[kUnit]) const {
@@ -298,9 +315,171 @@ struct RankTerms {
   }
 };
 
+// What RankTerms loads with where at(r) is the place of rank r's.
+template <typename At>
+struct FetchAt {
+  const At& at;
+
+  template <int kBatch>
+  __device__ __forceinline__ void operator()(int first, WireUnit (&v)[kBatch]) const {
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      if (first + b < kRanks) v[b] = *at(first + b);
+    }
+  }
+};
+
+template <typename At>
+__device__ __forceinline__ FetchAt<At> fetch_at(const At& at) {
+  return {at};
+}
+
 // Loads what every rank has at offset of its symmetric memory.
 __device__ __forceinline__ void load_peers(const Group& g, size_t offset, RankTerms& t) {
-  t.load([&](int r) { return reinterpret_cast<const WireUnit*>(g.symm[r] + offset); });
+  t.load(fetch_at([&](int r) { return reinterpret_cast<const WireUnit*>(g.symm[r] + offset); }));
+}
+
+// ---- Protocol ll: data that carries its own arrival mark --------------------
+//
+// Up to kLowTokens tokens a rank, rows are pushed into a staging buffer of the
+// rank that needs them and polled there, so that nobody waits for a barrier or
+// for a flag behind the data. A fence over NVLink costs more than the link
+// itself: there is none.
+//
+// Hidden states and partial sums travel in 16-byte packs. A 32-bit word of the
+// staging buffer holds kAbsent unless it was written and not read yet; the
+// reader puts kAbsent back. kAbsent is a NaN of every element type: where data
+// has it, another NaN travels. Routing, probabilities and scales, of which
+// every bit counts, travel as lines of a 32-bit word and the epoch.
+//
+// Each operation has two buffers, by the parity of its epoch. A buffer may be
+// written again when its reader has ended the operation before last, which this
+// rank knows from the header that every rank sends to every rank in each
+// operation, with or without rows: reader puts kAbsent back - reader's kernel
+// ends - its next kernel sends a header - this rank has it before its own kernel
+// ends - its next kernel writes. What orders the writes of a kernel before those
+// of the next one, for other GPUs too, is the end of the kernel; all accesses to
+// staging buffers are relaxed ones at system scope.
+//
+// After NCCL's LL protocol (lines, parity) and TensorRT-LLM's Lamport
+// all-reduce (words that are never data).
+
+constexpr uint32_t kAbsent = 0xffffffffu;
+constexpr uint32_t kStandIn = 0x7fffffffu;  // travels in place of data that equals kAbsent
+
+constexpr int kLowTokens = 512;    // tokens a rank, at most
+constexpr int kLowThreads = 1024;  // threads of a block, at most
+
+// One rank's rows in a staging buffer: packs in one place, lines in another.
+constexpr size_t kLowDispatchBytes = size_t(kLowTokens) * kHiddenPacks * sizeof(HiddenPack);
+constexpr size_t kLowProbsLines = size_t(kLowTokens) * 8 * sizeof(uint64_t);  // behind those of routing
+constexpr size_t kLowLineBytes = kLowProbsLines + size_t(kLowTokens) * 8 * sizeof(uint64_t);
+static_assert(kLowLines + 2 * kRanks * kLowLineBytes <= kRouting, "staging buffers overlap");
+static_assert(kLowDispatch + 2 * kRanks * kLowDispatchBytes <= kLowCombine, "staging buffers overlap");
+
+// Where what rank from pushes arrives, in the memory of any rank.
+__device__ __forceinline__ size_t low_buffer(size_t base, size_t bytes, uint32_t epoch, int from) {
+  return base + (size_t(epoch & 1) * kRanks + from) * bytes;
+}
+
+__device__ __forceinline__ uint32_t sendable(uint32_t w) { return w == kAbsent ? kStandIn : w; }
+__device__ __forceinline__ uint4 sendable(uint4 v) {
+  return make_uint4(sendable(v.x), sendable(v.y), sendable(v.z), sendable(v.w));
+}
+__device__ __forceinline__ bool arrived(uint4 v) {
+  return v.x != kAbsent && v.y != kAbsent && v.z != kAbsent && v.w != kAbsent;
+}
+
+__device__ __forceinline__ void store_relaxed(uint4* p, uint4 v) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+__device__ __forceinline__ void store_relaxed(uint32_t* p, uint32_t v) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+__device__ __forceinline__ uint4 load_relaxed(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+// A wait of the ll protocol for something of peer.
+struct LowWait {
+  const Group& g;
+  Phase phase;
+  uint32_t epoch;
+  uint32_t polls = 0;
+  uint64_t deadline = 0;
+
+  // False once the wait should end.
+  __device__ __forceinline__ bool goes_on(int peer) {
+    return ++polls % kPollsPerCheck != 0 || !give_up(g, phase, peer, epoch, &deadline);
+  }
+};
+
+// The epoch that this block's operation is. Every block has a word of its own,
+// so that none reads what another one writes.
+__device__ __forceinline__ uint32_t low_epoch(const uint32_t* epochs) { return epochs[blockIdx.x] + 1; }
+
+// Counts the epoch in this block's word and in those of blocks that other grids
+// have beside it. After a barrier that all threads have read theirs before.
+__device__ __forceinline__ void count_low_epoch(uint32_t* epochs, uint32_t epoch) {
+  for (int b = blockIdx.x + threadIdx.x * gridDim.x; b < kMaxBlocks; b += blockDim.x * gridDim.x) epochs[b] = epoch;
+}
+
+// Thread r of the last block, which has least to do, exchanges headers with
+// rank r. A rank that has failed sends none, so that nobody ends an operation
+// with data that it has sent since.
+__device__ __forceinline__ bool has_header() { return blockIdx.x == gridDim.x - 1 && threadIdx.x < kRanks; }
+
+__device__ __forceinline__ void send_header(const Group& g, size_t headers, uint32_t epoch) {
+  if (has_header() && !has_failed(g)) {
+    store_relaxed(reinterpret_cast<uint32_t*>(g.symm[threadIdx.x] + headers) + g.rank, epoch);
+  }
+}
+
+__device__ __forceinline__ void wait_header(const Group& g, size_t headers, Phase phase, uint32_t epoch) {
+  if (!has_header()) return;
+  const int peer = threadIdx.x;
+  const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
+  LowWait wait{g, phase, epoch};
+  while (int32_t(load_relaxed(header) - epoch) < 0 && wait.goes_on(peer)) {
+  }
+}
+
+// Polls the packs of up to kBatch ranks from first on, all at once, until every
+// word of every pack is there, and puts kAbsent back. here(r) is where rank r's
+// pack arrives, or null if none does.
+template <int kBatch, typename Here>
+__device__ __forceinline__ bool receive_packs(LowWait& wait, int first, const Here& here, uint4 (&v)[kBatch]) {
+  int missing;
+  do {
+    missing = -1;
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const uint4* const p = here(first + b);
+      if (p != nullptr) v[b] = load_relaxed(p);
+    }
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      if (here(first + b) != nullptr && !arrived(v[b])) missing = first + b;
+    }
+  } while (missing >= 0 && wait.goes_on(missing));
+  if (missing >= 0) return false;
+#pragma unroll
+  for (int b = 0; b < kBatch; ++b) {
+    uint4* const p = here(first + b);
+    if (p != nullptr) store_relaxed(p, make_uint4(kAbsent, kAbsent, kAbsent, kAbsent));
+  }
+  return true;
 }
 
 // ---- Transport nvls: one multicast address for all ranks --------------------
@@ -370,13 +549,19 @@ struct Bring {
 };
 
 // A count travels in one 64-bit word that is written at once:
-// epoch << 32 | blocks << 24 | tokens.
+// epoch << 32 | (blocks & 255) << 24 | tokens.
 constexpr uint32_t kBadCount = 0xffffff;  // in place of tokens: more than the ranks agreed on
 
 __device__ __forceinline__ uint64_t count_word(const Bring& bring, uint32_t epoch) {
   const int tokens = bring.tokens != nullptr ? *bring.tokens : bring.host_tokens;
   const uint32_t n = tokens < 0 || tokens > bring.capacity ? kBadCount : uint32_t(tokens);
-  return uint64_t(epoch) << 32 | uint64_t(bring.blocks) << 24 | n;
+  return uint64_t(epoch) << 32 | uint64_t(bring.blocks & 0xff) << 24 | n;
+}
+
+// What this rank brings, 0 where it is not allowed.
+__device__ __forceinline__ uint32_t own_count(const Bring& bring) {
+  const uint32_t n = uint32_t(count_word(bring, 0)) & 0xffffff;
+  return n == kBadCount ? 0 : n;
 }
 
 // Makes the Step of one count word a rank; thread r holds rank r's. Called by
@@ -385,20 +570,22 @@ __device__ __forceinline__ uint64_t count_word(const Bring& bring, uint32_t epoc
 // has too many tokens, the step is empty: its kernels move nothing. Too many
 // tokens end no more than the step, since every rank reads the same words;
 // ranks that launch different grids cannot go on.
+//
+// counts gets what each rank has brought, whatever becomes of the step.
 __device__ __forceinline__ void make_step(const Group& g, const Bring& bring, uint64_t word, bool ok, uint32_t epoch,
-                                          Step* step) {
-  __shared__ uint32_t counts[kRanks];
+                                          Step* step, uint32_t (&counts)[kRanks]) {
   const int r = threadIdx.x;
-  if (r < kRanks && ok) {
-    if ((word & 0xffffff) == kBadCount) {
+  if (r < kRanks) {
+    const bool bad = (word & 0xffffff) == kBadCount;
+    counts[r] = bad ? 0 : uint32_t(word) & 0xffffff;
+    if (ok && bad) {
       store_relaxed(g.control->status, failure(g, kTooManyTokens, kPhaseCounts, r, epoch));
       ok = false;
-    } else if ((word >> 24 & 0xff) != bring.blocks) {
+    } else if (ok && (word >> 24 & 0xff) != (bring.blocks & 0xff)) {
       fail(g, kGridMismatch, kPhaseCounts, r, epoch);
       ok = false;
     }
   }
-  if (r < kRanks) counts[r] = uint32_t(word) & 0xffffff;
   const bool failed = __syncthreads_or(!ok);
   if (r <= kRanks) {
     uint32_t before = 0, most = 0;
@@ -422,36 +609,53 @@ __device__ __forceinline__ void make_step(const Group& g, const Bring& bring, ui
   __syncthreads();
 }
 
-// Tells every rank how many tokens this rank has, learns theirs and makes the
-// Step of them. Each block does so for itself, with the block of the same index
-// on every other rank, so that no block waits for another of its own grid.
+// The two halves of telling every rank how many tokens this rank has and
+// learning theirs. Each block does so for itself, with the block of the same
+// index on every other rank, so that no block waits for another of its own grid.
+//
+// The words are released and acquired, once a step, so that steps of one
+// protocol may follow steps of the other.
 //
 // The slots are doubled by the parity of the epoch: a rank can be one step
 // ahead of a peer that has not read its slot yet, but not two, since it needs
 // that peer's next count first.
-__device__ __forceinline__ void exchange_counts(const Group& g, const Bring& bring, Step* step) {
+__device__ __forceinline__ size_t count_slots(uint32_t epoch) {
+  return kCountSlots + (size_t(epoch & 1) * kMaxBlocks + blockIdx.x) * kRanks * sizeof(uint64_t);
+}
+
+__device__ __forceinline__ Turn send_counts(const Group& g, const Bring& bring) {
+  Turn turn;
+  turn.epoch = g.control->count_epoch[blockIdx.x] + 1;
+  turn.failed = threadIdx.x < kRanks && has_failed(g);
+  if (threadIdx.x < kRanks && !turn.failed) {
+    NVLS::fence();
+    store_release(reinterpret_cast<uint64_t*>(g.symm[threadIdx.x] + count_slots(turn.epoch)) + g.rank,
+                  count_word(bring, turn.epoch));
+  }
+  return turn;
+}
+
+// Called by all threads. *step and counts are in shared memory, or the block is
+// alone.
+__device__ __forceinline__ void receive_counts(const Group& g, const Bring& bring, const Turn& turn, Step* step,
+                                               uint32_t (&counts)[kRanks]) {
   const int peer = threadIdx.x;
-  const uint32_t epoch = g.control->count_epoch[blockIdx.x] + 1;
   uint64_t word = 0;
-  bool ok = true;
-  if (peer < kRanks) {
-    const size_t slots = kCountSlots + (size_t(epoch & 1) * kMaxBlocks + blockIdx.x) * kRanks * sizeof(uint64_t);
-    ok = !has_failed(g);
-    if (ok) {
-      store_relaxed(reinterpret_cast<uint64_t*>(g.symm[peer] + slots) + g.rank, count_word(bring, epoch));
-      const uint64_t* const slot = reinterpret_cast<uint64_t*>(g.symm[g.rank] + slots) + peer;
-      uint64_t deadline = 0;
+  bool ok = !turn.failed;
+  if (peer < kRanks && ok) {
+    const uint64_t* const slot = reinterpret_cast<uint64_t*>(g.symm[g.rank] + count_slots(turn.epoch)) + peer;
+    uint64_t deadline = 0;
 #pragma unroll 1
-      for (uint32_t polls = 1; uint32_t((word = load_relaxed(slot)) >> 32) != epoch; ++polls) {
-        if (polls % kPollsPerCheck == 0 && give_up(g, kPhaseCounts, peer, epoch, &deadline)) {
-          ok = false;
-          break;
-        }
+    for (uint32_t polls = 1; uint32_t((word = load_acquire(slot)) >> 32) != turn.epoch; ++polls) {
+      if (polls % kPollsPerCheck == 0 && give_up(g, kPhaseCounts, peer, turn.epoch, &deadline)) {
+        ok = false;
+        break;
       }
     }
+    NVLS::fence();
   }
-  make_step(g, bring, word, ok, epoch, step);
-  if (peer == 0) g.control->count_epoch[blockIdx.x] = epoch;
+  make_step(g, bring, word, ok, turn.epoch, step, counts);
+  if (peer == 0) g.control->count_epoch[blockIdx.x] = turn.epoch;
 }
 
 // Exchanges the counts of a step before its first dispatch, for callers that
@@ -463,7 +667,8 @@ constexpr int kCountThreads = 32;
 
 extern "C" __global__ void __launch_bounds__(kCountThreads)
     moegen_counts(const __grid_constant__ Group g, const __grid_constant__ Bring bring) {
-  exchange_counts(g, bring, &g.control->step);
+  __shared__ uint32_t counts[kRanks];
+  receive_counts(g, bring, send_counts(g, bring), &g.control->step, counts);
 }
 
 // ---- Rows -------------------------------------------------------------------
@@ -480,7 +685,7 @@ struct Rows {
 __device__ __forceinline__ Index first_index(int block_shift) {
   int block = int(blockIdx.x) + (int(gridDim.x) > block_shift ? block_shift : 0);
   if (block >= int(gridDim.x)) block -= gridDim.x;
-  return Index(block) * kThreads + threadIdx.x;
+  return Index(block) * blockDim.x + threadIdx.x;
 }
 
 // ---- Dispatch: all-gather-v of routing, probabilities and hidden states -----
@@ -547,8 +752,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_first_dispatch_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from,
                                const __grid_constant__ Bring bring) {
   __shared__ Step step;
+  __shared__ uint32_t counts[kRanks];
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
-  exchange_counts(g, bring, &step);
+  receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
   dispatch<NVLS>(g, step, turn, from);
 }
@@ -575,10 +781,194 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_first_dispatch_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from,
                               const __grid_constant__ Bring bring) {
   __shared__ Step step;
+  __shared__ uint32_t counts[kRanks];
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
-  exchange_counts(g, bring, &step);
+  receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
   dispatch<P2P>(g, step, turn, from);
+}
+
+// ---- Dispatch, protocol ll --------------------------------------------------
+
+// A line is written and read at once: the epoch tells that the word is there.
+__device__ __forceinline__ void push_line(const Group& g, size_t offset, uint32_t word, uint32_t epoch) {
+  const uint64_t line = uint64_t(epoch) << 32 | word;
+#pragma unroll 8
+  for (int r = 0; r < kRanks; ++r) store_relaxed(reinterpret_cast<uint64_t*>(g.symm[r] + offset), line);
+}
+
+// Pushes words [0, n) of a small tensor's rows as lines.
+template <typename Word>
+__device__ __forceinline__ void push_lines(const Group& g, const Word* source, size_t lines, Index n, uint32_t epoch) {
+  const Index total = Index(gridDim.x) * blockDim.x;
+  // From the last thread on: the first ones have most packs.
+  for (Index i = total - 1 - (Index(blockIdx.x) * blockDim.x + threadIdx.x); i < n; i += total) {
+    push_line(g, lines + size_t(i) * sizeof(uint64_t), source[i], epoch);
+  }
+}
+
+// Polls a rank's lines and writes their words to the gathered tensor.
+template <typename Word>
+__device__ __forceinline__ void receive_lines(LowWait& wait, int rank, size_t lines, Word* to, Index n) {
+  const Group& g = wait.g;
+  const Index total = Index(gridDim.x) * blockDim.x;
+  const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines);
+  for (Index i = total - 1 - (Index(blockIdx.x) * blockDim.x + threadIdx.x); i < n; i += total) {
+    uint64_t line;
+    while (uint32_t((line = load_relaxed(from + i)) >> 32) != wait.epoch) {
+      if (!wait.goes_on(rank)) return;
+    }
+    to[i] = Word(line);
+  }
+}
+
+// Copies what every thread needs of the Step to shared memory.
+__device__ __forceinline__ void copy_step(const Group& g, Step* step, uint32_t (&counts)[kRanks]) {
+  const Step& from = g.control->step;
+  for (int r = threadIdx.x; r <= kRanks; r += blockDim.x) {
+    step->offset[r] = from.offset[r];
+    if (r < kRanks) step->count[r] = counts[r] = from.count[r];
+  }
+  if (threadIdx.x == 0) {
+    step->total = from.total;
+    step->capacity = from.capacity;
+  }
+  __syncthreads();
+}
+
+// Pushes v to offset of every rank's symmetric memory, of this rank's only where
+// it is wanted.
+template <typename Pack>
+__device__ __forceinline__ void push_all(const Group& g, size_t offset, Pack v, bool own) {
+#pragma unroll 8
+  for (int r = 0; r < kRanks; ++r) {
+    if (own || r != g.rank) store_relaxed(reinterpret_cast<Pack*>(g.symm[r] + offset), v);
+  }
+}
+
+// The pieces of a dispatch: what this rank pushes and what it receives.
+struct LowDispatch {
+  const Group& g;
+  const Rows& from;
+  const Step& step;        // where rows go
+  const uint32_t* counts;  // how many each rank pushes: those of a step that fails arrive, but go nowhere
+  const uint32_t epoch;
+
+  // Whether the rank's own rows come through its staging buffer.
+  static constexpr bool kOwnArrives = false;
+
+  __device__ __forceinline__ size_t packs(int rank) const { return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank); }
+  __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
+
+  __device__ __forceinline__ void push_small(Index rows) const {
+    push_lines(g, reinterpret_cast<const uint32_t*>(from.routing), lines(g.rank), rows * 8, epoch);
+    push_lines(g, reinterpret_cast<const uint32_t*>(from.probs), lines(g.rank) + kLowProbsLines, rows * 8, epoch);
+  }
+
+  __device__ __forceinline__ void receive_small(LowWait& wait) const {
+    char* const symm = g.symm[g.rank];
+#pragma unroll 1
+    for (int r = 0; r < kRanks; ++r) {
+      const size_t from = lines(r), row = step.offset[r];
+      const Index rows = step.count[r];
+      receive_lines(wait, r, from, reinterpret_cast<uint32_t*>(symm + kRouting) + row * 8, rows * 8);
+      receive_lines(wait, r, from + kLowProbsLines, reinterpret_cast<uint32_t*>(symm + kProbs) + row * 8, rows * 8);
+    }
+  }
+
+  // Pushes the i-th pack.
+  __device__ __forceinline__ void push(Index i) const {
+    push_all(g, packs(g.rank) + size_t(i) * sizeof(uint4), sendable(from.hidden[i]), kOwnArrives);
+  }
+  static constexpr int kPushesPerPack = 1;
+
+  // Gathers the i-th pack of every rank that has so many.
+  __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
+    constexpr int kBatch = kRanks < 8 ? kRanks : 8;
+    char* const symm = g.symm[g.rank];
+    const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
+    const auto here = [&](int r) -> uint4* {
+      if (!has(r) || (!kOwnArrives && r == g.rank)) return nullptr;
+      return reinterpret_cast<uint4*>(symm + packs(r)) + i;
+    };
+#pragma unroll 1
+    for (int first = 0; first < kRanks; first += kBatch) {
+      uint4 v[kBatch];
+      if (!receive_packs(wait, first, here, v)) return;
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        const int r = first + b;
+        if (!has(r) || step.count[r] == 0) continue;
+        if (r == g.rank) v[b] = sendable(from.hidden[i]);
+        *(reinterpret_cast<uint4*>(symm + kHidden) + size_t(step.offset[r]) * kHiddenPacks + i) = v[b];
+      }
+    }
+  }
+};
+
+// Pushes this rank's rows to every rank and gathers those that arrive. Each
+// round of pushes is followed by the receipt of the round before, so that the
+// link and the copies from staging to the gathered tensors overlap.
+//
+// With kFirst the counts travel too.
+template <bool kFirst>
+__device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, const Bring& bring) {
+  __shared__ Step step;
+  __shared__ uint32_t counts[kRanks];
+  const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
+  const LowDispatch d{g, from, step, counts, epoch};
+  LowWait wait{g, kPhaseDispatch, epoch};
+  const Index total = Index(gridDim.x) * blockDim.x;
+
+  const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
+  Turn turn = {};
+  if (kFirst) turn = send_counts(g, bring);
+  send_header(g, kLowDispatchHeaders, epoch);
+  const Index pushes = rows * kHiddenPacks * d.kPushesPerPack;
+  Index push = Index(blockIdx.x) * blockDim.x + threadIdx.x, receive = push;
+  if (push < pushes) d.push(push);
+  d.push_small(rows);
+  if (kFirst) {
+    receive_counts(g, bring, turn, &step, counts);
+    if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+  } else {
+    copy_step(g, &step, counts);
+  }
+  count_low_epoch(g.control->low_dispatch_epoch, epoch);
+
+  Index most = 0;
+#pragma unroll 4
+  for (int r = 0; r < kRanks; ++r) most = max(most, Index(counts[r]) * kHiddenPacks);
+#pragma unroll 1
+  for (push += total; push < pushes || receive < most; push += total, receive += total) {
+    if (push < pushes) d.push(push);
+    if (receive < most) d.receive(wait, receive);
+  }
+  d.receive_small(wait);
+  wait_header(g, kLowDispatchHeaders, kPhaseDispatch, epoch);
+}
+
+// Dispatch with protocol ll, over any transport, for at most kLowTokens tokens a
+// rank, of a step whose counts are known.
+//
+//   grid    1..kMaxBlocks blocks of up to kLowThreads threads, the same on all ranks
+//   reads   from, T = step.count[rank] rows
+//   writes  kRouting, kProbs, kHidden of this rank: all ranks' rows, rank r's from step.offset[r] on
+extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
+    moegen_dispatch_ll(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  dispatch_ll<false>(g, from, Bring{});
+}
+
+// The first dispatch of a step with protocol ll: the counts travel in the same
+// launch.
+//
+//   as moegen_dispatch_ll, and
+//   bring   this rank's token count; bring.blocks is the grid
+//   writes  g.control->step
+extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
+    moegen_first_dispatch_ll(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                             const __grid_constant__ Bring bring) {
+  dispatch_ll<true>(g, from, bring);
 }
 
 // ---- Sums of this rank's rows -----------------------------------------------
@@ -587,20 +977,20 @@ constexpr int kCombineUnroll = 4;  // units whose loads a thread has in flight
 
 // Adds up this rank's rows over all ranks. load(i, t) loads what they have at the
 // rows' i-th unit. Consecutive threads take consecutive units.
-template <typename Terms, typename Load>
+template <typename Terms, int kInFlight, typename Load>
 __device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUnit* out) {
   const Index n = Index(g.control->step.count[g.rank]) * kUnits;
-  const Index stride = Index(gridDim.x) * kThreads;
+  const Index stride = Index(gridDim.x) * blockDim.x;
 #pragma unroll 1
-  for (Index i = Index(blockIdx.x) * kThreads + threadIdx.x; i < n; i += kCombineUnroll * stride) {
-    Terms terms[kCombineUnroll];
+  for (Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += kInFlight * stride) {
+    Terms terms[kInFlight];
 #pragma unroll
-    for (int u = 0; u < kCombineUnroll; ++u) {
+    for (int u = 0; u < kInFlight; ++u) {
       const Index j = i + u * stride;
       if (j < n) load(size_t(j), terms[u]);
     }
 #pragma unroll
-    for (int u = 0; u < kCombineUnroll; ++u) {
+    for (int u = 0; u < kInFlight; ++u) {
       if (i + u * stride < n) out[i + u * stride] = terms[u].output();
     }
   }
@@ -648,7 +1038,7 @@ __device__ __forceinline__ void combine(const Group& g, const WireUnit* partial,
   const size_t first = kPartial + size_t(step.offset[g.rank]) * kUnits * sizeof(WireUnit);
   using Terms = typename Transport::Terms;
   const auto load = [&](size_t i, Terms& t) { Transport::load(g, first + i * sizeof(WireUnit), t); };
-  sum_rows<Terms>(g, load, out);
+  sum_rows<Terms, kCombineUnroll>(g, load, out);
 }
 
 // Combine over nvls.
@@ -675,6 +1065,139 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
   combine<P2P>(g, partial, out);
 }
 
+// ---- Combine, protocol ll ---------------------------------------------------
+
+constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);  // one rank's rows in a staging buffer
+static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 117835776, "the runtime allocates these bytes");
+
+__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
+#pragma unroll
+  for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
+    store_relaxed(reinterpret_cast<uint4*>(to) + i,
+                  sendable(make_uint4(v.w[4 * i], v.w[4 * i + 1], v.w[4 * i + 2], v.w[4 * i + 3])));
+  }
+}
+
+// Whether a unit has arrived; v gets it.
+__device__ __forceinline__ bool poll_unit(const WireUnit* from, WireUnit& v) {
+  bool there = true;
+#pragma unroll
+  for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
+    const uint4 p = load_relaxed(reinterpret_cast<const uint4*>(from) + i);
+    v.w[4 * i] = p.x, v.w[4 * i + 1] = p.y, v.w[4 * i + 2] = p.z, v.w[4 * i + 3] = p.w;
+    there = there && arrived(p);
+  }
+  return there;
+}
+
+__device__ __forceinline__ void forget_unit(WireUnit* p) {
+#pragma unroll
+  for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
+    store_relaxed(reinterpret_cast<uint4*>(p) + i, make_uint4(kAbsent, kAbsent, kAbsent, kAbsent));
+  }
+}
+
+// The pieces of a combine: partial sums that this rank pushes to those whose
+// tokens they are of, and the other ranks' of its own tokens.
+struct LowCombine {
+  const Group& g;
+  const WireUnit* const partial;
+  LowWait& wait;
+  Index next;  // to push
+
+  __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
+    return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
+  }
+
+  // Pushes this thread's next unit to every rank that has so many; false if
+  // none has.
+  __device__ __forceinline__ bool push() {
+    const Step& step = g.control->step;
+    if (next >= Index(step.max) * kUnits) return false;
+#pragma unroll 4
+    for (int r = 0; r < kRanks; ++r) {
+      if (r == g.rank || next >= Index(step.count[r]) * kUnits) continue;
+      push_unit(staging(r, g.rank) + next, partial[size_t(step.offset[r]) * kUnits + next]);
+    }
+    next += Index(gridDim.x) * blockDim.x;
+    return true;
+  }
+
+  // Loads all ranks' i-th unit of this rank's tokens, for RankTerms, polling
+  // what comes from others, all at once, and forgets it.
+  template <int kBatch>
+  __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
+    const WireUnit* const own = partial + size_t(g.control->step.offset[g.rank]) * kUnits + i;
+    int missing;
+    do {
+      missing = -1;
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        const int r = first + b;
+        if (r >= kRanks) continue;
+        if (r == g.rank) {
+          v[b] = *own;
+        } else if (!poll_unit(staging(g.rank, r) + i, v[b])) {
+          missing = r;
+        }
+      }
+    } while (missing >= 0 && wait.goes_on(missing));
+    if (missing >= 0) return;
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int r = first + b;
+      if (r < kRanks && r != g.rank) forget_unit(staging(g.rank, r) + i);
+    }
+  }
+};
+
+// What RankTerms loads the i-th unit with.
+struct LowFetch {
+  const LowCombine& c;
+  size_t i;
+
+  template <int kBatch>
+  __device__ __forceinline__ void operator()(int first, WireUnit (&v)[kBatch]) const {
+    c.receive(i, first, v);
+  }
+};
+
+// Pushes the partial sums of other ranks' tokens to them and adds up what
+// arrives for its own, in rank order. Every receipt is preceded by the next
+// push, so that the link and the sums overlap.
+__device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* partial, OutUnit* out) {
+  const uint32_t epoch = low_epoch(g.control->low_combine_epoch);
+  LowWait wait{g, kPhaseCombine, epoch};
+  if (partial == nullptr) partial = reinterpret_cast<const WireUnit*>(g.symm[g.rank] + kPartial);
+  LowCombine c{g, partial, wait, Index(blockIdx.x * blockDim.x + threadIdx.x)};
+  send_header(g, kLowCombineHeaders, epoch);
+  c.push();
+  __syncthreads();
+  count_low_epoch(g.control->low_combine_epoch, epoch);
+
+  const auto load = [&](size_t i, RankTerms& t) {
+    c.push();
+    t.load(LowFetch{c, i});
+  };
+  sum_rows<RankTerms, 1>(g, load, out);
+#pragma unroll 1
+  while (c.push()) {
+  }
+  wait_header(g, kLowCombineHeaders, kPhaseCombine, epoch);
+}
+
+// Combine with protocol ll, over any transport, for at most kLowTokens tokens a
+// rank.
+//
+//   grid    1..kMaxBlocks blocks of up to kLowThreads threads, the same on all ranks
+//   reads   partial bf16[G][7168], G = step.total, or null if the experts wrote kPartial
+//   writes  out bf16[T][7168], T = step.count[rank]: row t is the sum over ranks
+//           of row step.offset[rank] + t; 16-byte aligned
+extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
+    moegen_combine_ll(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  combine_ll(g, partial, out);
+}
+
 // ---- Transport nccl: what runs around NCCL's collectives --------------------
 //
 // NCCL's collectives move the same number of rows from every rank. These
@@ -694,7 +1217,8 @@ constexpr int kNcclCountThreads = 32;
 extern "C" __global__ void __launch_bounds__(kNcclCountThreads)
     moegen_nccl_counts(const __grid_constant__ Group g, const __grid_constant__ Bring bring, const uint64_t* words) {
   const uint32_t epoch = g.control->count_epoch[0] + 1;
-  make_step(g, bring, threadIdx.x < kRanks ? words[threadIdx.x] : 0, true, epoch, &g.control->step);
+  __shared__ uint32_t counts[kRanks];
+  make_step(g, bring, threadIdx.x < kRanks ? words[threadIdx.x] : 0, true, epoch, &g.control->step, counts);
   if (threadIdx.x == 0) g.control->count_epoch[0] = epoch;
 }
 
@@ -757,6 +1281,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_nccl_combine(const __grid_constant__ Group g, const WireUnit* received, int capacity, OutUnit* out) {
   const size_t units = size_t(capacity) * kUnits;
-  const auto load = [&](size_t i, RankTerms& t) { t.load([&](int r) { return received + r * units + i; }); };
-  sum_rows<RankTerms>(g, load, out);
+  const auto load = [&](size_t i, RankTerms& t) { t.load(fetch_at([&](int r) { return received + r * units + i; })); };
+  sum_rows<RankTerms, kCombineUnroll>(g, load, out);
 }

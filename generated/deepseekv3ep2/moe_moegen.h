@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 2048
-#define MOE_PROBS_OFFSET 67584
-#define MOE_HIDDEN_OFFSET 133120
-#define MOE_PARTIAL_OFFSET 29493248
-#define MOE_SYMMETRIC_BYTES 58853376
+#define MOE_ROUTING_OFFSET 264192
+#define MOE_PROBS_OFFSET 329728
+#define MOE_HIDDEN_OFFSET 395264
+#define MOE_PARTIAL_OFFSET 29755392
+#define MOE_SYMMETRIC_BYTES 117835776
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 4096
-#define MOE_PROBS_OFFSET 36864
-#define MOE_HIDDEN_OFFSET 69632
-#define MOE_PARTIAL_OFFSET 11866112
-#define MOE_SYMMETRIC_BYTES 23662592
+#define MOE_ROUTING_OFFSET 266240
+#define MOE_PROBS_OFFSET 299008
+#define MOE_HIDDEN_OFFSET 331776
+#define MOE_PARTIAL_OFFSET 12128256
+#define MOE_SYMMETRIC_BYTES 71110656
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

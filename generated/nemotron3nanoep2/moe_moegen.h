@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 2048
-#define MOE_PROBS_OFFSET 51200
-#define MOE_HIDDEN_OFFSET 100352
-#define MOE_PARTIAL_OFFSET 11110400
-#define MOE_SYMMETRIC_BYTES 22120448
+#define MOE_ROUTING_OFFSET 395264
+#define MOE_PROBS_OFFSET 444416
+#define MOE_HIDDEN_OFFSET 493568
+#define MOE_PARTIAL_OFFSET 11503616
+#define MOE_SYMMETRIC_BYTES 66553856
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

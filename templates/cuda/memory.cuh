@@ -2,8 +2,8 @@
 //
 // A flag is written with st.release.sys after the data it announces and read
 // with ld.acquire.sys before the data is used (PTX ISA, memory consistency
-// model). Counts and failures travel inside one 64-bit word, which is written
-// at once, so relaxed accesses are enough for them.
+// model). A failure travels inside one 64-bit word, which is written at once, so
+// relaxed accesses are enough for it.
 
 __device__ __forceinline__ void store_release(uint32_t* p, uint32_t v) {
   asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
@@ -12,6 +12,16 @@ __device__ __forceinline__ void store_release(uint32_t* p, uint32_t v) {
 __device__ __forceinline__ uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;
   asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+__device__ __forceinline__ void store_release(uint64_t* p, uint64_t v) {
+  asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+}
+
+__device__ __forceinline__ uint64_t load_acquire(const uint64_t* p) {
+  uint64_t v;
+  asm volatile("ld.acquire.sys.global.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
   return v;
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
@@ -18,9 +19,12 @@ func TestClean(t *testing.T) {
 		seeds = 5
 	}
 	for _, ranks := range []int{2, 3, 4} {
-		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
-			t.Run(fmt.Sprintf("%s-%d", tr, ranks), func(t *testing.T) {
-				j := job{text: shape(ranks, 5, 2, ""), transport: tr, tokens: counts(ranks, 5, 3), layers: 2}
+		for _, way := range []struct {
+			transport moert.Transport
+			protocol  gen.Protocol
+		}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}} {
+			t.Run(fmt.Sprintf("%s-%s-%d", way.transport, way.protocol, ranks), func(t *testing.T) {
+				j := job{text: shape(ranks, 5, 2, ""), transport: way.transport, protocol: way.protocol, tokens: counts(ranks, 5, 3), layers: 2}
 				for seed := range uint64(2) {
 					j.config = emu.Config{Mode: emu.Check, Seed: seed}
 					clean(t, j)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
 )
@@ -31,9 +32,13 @@ func TestDispatchModes(t *testing.T) {
 	for _, m := range dispatchModes {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			for _, tr := range []moert.Transport{moert.P2P, moert.NVLS, moert.NCCL} {
+			for _, way := range []struct {
+				transport moert.Transport
+				protocol  gen.Protocol
+			}{{moert.P2P, gen.LL}, {moert.P2P, gen.Bulk}, {moert.NVLS, gen.LL}, {moert.NVLS, gen.Bulk}, {moert.NCCL, gen.Auto}} {
 				for _, ranks := range []int{2, 3} {
-					j := job{text: m.text + fmt.Sprintf("ep_size: %d\nmax_tokens: 5\nsm_limit: 3\n", ranks), transport: tr, tokens: counts(ranks, 5, 3), layers: 2}
+					j := job{text: m.text + fmt.Sprintf("ep_size: %d\nmax_tokens: 5\nsm_limit: 3\n", ranks), transport: way.transport,
+						protocol: way.protocol, tokens: counts(ranks, 5, 3), layers: 2}
 					clean(t, j)
 					j.config = emu.Config{Mode: emu.Check}
 					clean(t, j)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
@@ -30,6 +31,7 @@ type job struct {
 	tokens    [][]int
 	layers    int
 	partials  layer.Partials
+	protocol  gen.Protocol // "" is gen.Auto
 	// damage replaces text of the CUDA source.
 	damage [2]string
 }
@@ -47,6 +49,7 @@ func (j job) run(t testing.TB) ([]emu.Report, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	layer.SetProtocol(p, s, j.protocol)
 	if from, to := j.damage[0], j.damage[1]; from != "" {
 		if !strings.Contains(string(p.Source), from) {
 			t.Fatalf("the source does not have %q", from)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/spec"
@@ -45,7 +46,7 @@ type runFlags struct {
 	ranks, sms, capacity                       int
 	steps, layers, replays                     int
 	share                                      bool
-	mode                                       string
+	mode, protocol                             string
 	seed                                       uint64
 	seeds                                      int
 	json, verbose                              bool
@@ -58,6 +59,7 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.BoolVar(&o.share, "share", false, "let ranks share GPUs, to try several where there are fewer (transport p2p)")
 	f.StringVar(&o.tokens, "tokens", "", "token counts of the steps, a `LIST` such as 1,0/3,7 (default: small uneven ones)")
 	f.StringVar(&o.transport, "transport", "auto", "`WHICH` transports: auto (the first that works), all, or some of nvls,p2p,nccl")
+	f.StringVar(&o.protocol, "protocol", "auto", "`HOW` ranks learn that data has arrived: auto (by token count), ll (as far as it goes), bulk")
 	f.IntVar(&o.steps, "steps", 0, "run `N` eager steps (default: as many as -tokens has)")
 	f.IntVar(&o.replays, "replays", 0, "replay the captured graph `N` times (default: as many as -tokens has)")
 	f.IntVar(&o.layers, "layers", 2, "dispatch and combine `N` times a step")
@@ -83,6 +85,7 @@ func (o *runFlags) check() error {
 		{"graph", o.graph, []string{"auto", "only", "off"}},
 		{"partial", o.partial, []string{"both", "buffer", "own"}},
 		{"mode", o.mode, []string{"fast", "check", "explore"}},
+		{"protocol", o.protocol, []string{"auto", "ll", "bulk"}},
 	} {
 		if !slices.Contains(c.allowed, c.value) {
 			return fmt.Errorf("-%s %q: allowed are %s", c.name, c.value, strings.Join(c.allowed, ", "))
@@ -203,6 +206,7 @@ func newRunJob(o *runFlags, arg string) (*runJob, error) {
 	if j.program, err = layer.Program(s); err != nil {
 		return nil, err
 	}
+	layer.SetProtocol(j.program, s, gen.Protocol(o.protocol))
 	if path != "" {
 		layer.UsePTX(j.program, path)
 	}

@@ -47,24 +47,36 @@ type unitType struct {
 // maxHeld is how many numbers of a row a thread keeps in registers.
 const maxHeld = 16
 
+// unitElements is how many consecutive elements a thread adds up at a time.
+func unitElements(s *spec.Spec) int {
+	if s.DType == spec.FP32 && s.Combine.Output != spec.FP8Block128 {
+		return 4 // so that any row of 16-byte packs is whole units
+	}
+	return 8
+}
+
+// holdsRow reports whether a row that RMSNorm works on fits into the block's
+// registers.
+func holdsRow(s *spec.Spec) bool {
+	unit := unitElements(s)
+	return (s.HiddenDim/unit+threads-1)/threads*unit <= maxHeld
+}
+
 func newCombineData(s *spec.Spec, transports []string, nccl bool) combineData {
 	c := &s.Combine
 	d := combineData{
-		Unit: 8, RankOrder: c.Order == spec.OrderRank,
+		Unit: unitElements(s), RankOrder: c.Order == spec.OrderRank,
 		Shared: c.Has(spec.AddShared), HasScale: c.Has(spec.Scale), Residual: c.Has(spec.Residual), RMSNorm: c.Has(spec.RMSNorm),
 		WritesSum: s.WritesSum(), QuantizesOutput: c.Output == spec.FP8Block128, CastsOutput: c.Wire != s.DType,
 		OutType: string(c.Output), WeightType: string(c.RMSNorm.Weight), OutScales: s.OutputScaleRowBytes() / 4,
 		Scale: floatLiteral(c.Scale), Eps: floatLiteral(c.RMSNorm.Eps),
-	}
-	if s.DType == spec.FP32 && !d.QuantizesOutput {
-		d.Unit = 4 // so that any row of 16-byte packs is whole units
 	}
 	d.Units = s.HiddenDim / d.Unit
 	d.Fused = len(c.Epilogue) > 0 || c.Output != s.DType
 	d.Operands = d.Shared || d.Residual
 	p2p, nvls := slices.Contains(transports, string(spec.P2P)), slices.Contains(transports, string(spec.NVLS))
 	d.PeerTerms = p2p || nvls && d.RankOrder
-	d.HasRanks = d.PeerTerms || nccl
+	d.HasRanks = d.PeerTerms || nccl || lowTokens(s) > 0
 	// A thread has registers for eight packs of 16 bytes, or for twice that where
 	// it does nothing but add.
 	if packs := d.Unit * c.Wire.Size() / 16; d.Fused && s.EPSize*packs > 8 {
@@ -89,7 +101,7 @@ func newCombineData(s *spec.Spec, transports []string, nccl bool) combineData {
 	}
 	d.CombineUnroll = max(1, 8/ranks/wire)
 	perThread := (d.Units + threads - 1) / threads
-	d.HoldsRow = perThread*d.Unit <= maxHeld
+	d.HoldsRow = holdsRow(s)
 	if d.RMSNorm {
 		d.CombineUnroll = min(d.CombineUnroll, perThread)
 	}

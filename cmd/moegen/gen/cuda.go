@@ -28,10 +28,13 @@ type kernelData struct {
 	RoutingPacks, ProbsPacks, HiddenPacks        int
 	WirePacks                                    int
 	HasPack8, HasPack4, HasPack2                 bool
-	Unicast, P2P, NCCL                           bool     // any of nvls and p2p; p2p; nccl
+	Unicast, NVLS, P2P, NCCL                     bool     // any of nvls and p2p; each
 	Transports                                   []string // those with dispatch and combine kernels of their own
 	TransportNames                               []string // all, as in the spec
 	Layout                                       Layout
+	LowTokens, LowThreads                        int // of protocol ll; 0 tokens where it is not generated
+	RoutingWord, ProbsWord, ScaleWord            string
+	RoutingWords, ProbsWords, ScaleWords         int // a row as lines of protocol ll
 	combineData
 }
 
@@ -99,8 +102,20 @@ func newKernelData(s *spec.Spec) kernelData {
 		}
 	}
 	d.Unicast = len(d.Transports) > 0
+	d.NVLS = slices.Contains(d.Transports, string(spec.NVLS))
 	d.P2P = slices.Contains(d.Transports, string(spec.P2P))
 	d.NCCL = slices.Contains(s.Transports, spec.NCCL)
+	d.LowTokens, d.LowThreads = lowTokens(s), lowThreads(s)
+	for _, t := range []struct {
+		bytes int
+		words *int
+		word  *string
+	}{{s.RoutingRowBytes(), &d.RoutingWords, &d.RoutingWord}, {s.ProbsRowBytes(), &d.ProbsWords, &d.ProbsWord}, {s.ScaleRowBytes(), &d.ScaleWords, &d.ScaleWord}} {
+		*t.words, *t.word = rowWords(t.bytes), packTypes[4]
+		if t.bytes%4 != 0 {
+			*t.word = packTypes[2]
+		}
+	}
 	d.combineData = newCombineData(s, d.Transports, d.NCCL)
 	return d
 }
@@ -111,7 +126,10 @@ func (d *kernelData) parts() []string {
 	if d.HasRanks {
 		parts = append(parts, "rankorder.cuh.tmpl")
 	}
-	if slices.Contains(d.Transports, string(spec.NVLS)) {
+	if d.LowTokens > 0 {
+		parts = append(parts, "ll.cuh.tmpl")
+	}
+	if d.NVLS {
 		parts = append(parts, "nvls.cuh.tmpl")
 	}
 	if d.P2P {
@@ -124,12 +142,18 @@ func (d *kernelData) parts() []string {
 	if d.Unicast {
 		parts = append(parts, "dispatch.cu.tmpl")
 	}
+	if d.LowTokens > 0 {
+		parts = append(parts, "dispatch_ll.cu.tmpl")
+	}
 	if d.Fused {
 		parts = append(parts, "epilogue.cuh.tmpl")
 	}
 	parts = append(parts, "sums.cuh.tmpl")
 	if d.Unicast {
 		parts = append(parts, "combine.cu.tmpl")
+	}
+	if d.LowTokens > 0 {
+		parts = append(parts, "combine_ll.cu.tmpl")
 	}
 	if d.NCCL {
 		parts = append(parts, "nccl.cu.tmpl")

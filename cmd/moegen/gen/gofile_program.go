@@ -43,7 +43,11 @@ func (g *goPackage) program() {
 		transports = append(transports, constant(t))
 	}
 	for _, row := range launch.Plan {
-		plan = append(plan, jen.Values(lit("Tokens", row.Tokens), lit("Blocks", row.Blocks)))
+		fields := []jen.Code{lit("Tokens", row.Tokens)}
+		if row.Low {
+			fields = append(fields, field("Low", jen.True()))
+		}
+		plan = append(plan, jen.Values(append(fields, lit("Blocks", row.Blocks), lit("Threads", row.Threads))...))
 	}
 	l := launch.Layout
 	fields := []jen.Code{
@@ -59,7 +63,7 @@ func (g *goPackage) program() {
 		field("Plan", literal(jen.Index().Add(rt("PlanRow")), plan...)),
 		field("Layout", literal(rt("Layout"),
 			field("Signals", offset(l.CountSlots)), field("Routing", offset(l.Routing)), field("Probs", offset(l.Probs)),
-			field("Scales", offset(l.Scales)), field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Bytes", offset(l.Bytes)),
+			field("Scales", offset(l.Scales)), field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Staging", offset(l.LowDispatch)), field("Bytes", offset(l.Bytes)),
 			field("Control", offset(l.ControlBytes)), field("Step", offset(l.StepOffset)), field("Epochs", offset(l.EpochOffset)))),
 		field("Source", jen.Id(source)),
 	}

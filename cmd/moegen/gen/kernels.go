@@ -16,12 +16,21 @@ func kernelsOf(s *spec.Spec) []Kernel {
 	if d.Unicast {
 		add("moegen_counts", launch.CountThreads)
 	}
-	for _, family := range [][]string{{"moegen_dispatch_", "moegen_first_dispatch_"}, {"moegen_combine_"}} {
+	each := func(names []string) {
 		for _, t := range d.Transports {
-			for _, name := range family {
+			for _, name := range names {
 				add(name+t, launch.Threads)
 			}
 		}
+	}
+	each([]string{"moegen_dispatch_", "moegen_first_dispatch_"})
+	if d.LowTokens > 0 {
+		add("moegen_dispatch_ll", d.LowThreads)
+		add("moegen_first_dispatch_ll", d.LowThreads)
+	}
+	each([]string{"moegen_combine_"})
+	if d.LowTokens > 0 {
+		add("moegen_combine_ll", d.LowThreads)
 	}
 	if d.NCCL {
 		add("moegen_nccl_announce", 32)

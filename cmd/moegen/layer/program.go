@@ -32,7 +32,7 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 		Timeout: s.Timeout,
 		Threads: launch.Threads, CountThreads: launch.CountThreads, MaxBlocks: launch.MaxBlocks,
 		Layout: moert.Layout{
-			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Scales: l.Scales, Hidden: l.Hidden, Partial: l.Partial, Bytes: l.Bytes,
+			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Scales: l.Scales, Hidden: l.Hidden, Partial: l.Partial, Staging: l.LowDispatch, Bytes: l.Bytes,
 			Control: l.ControlBytes, Step: l.StepOffset, Epochs: l.EpochOffset,
 		},
 		Source: source,
@@ -43,10 +43,16 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 	for _, t := range s.Transports {
 		p.Transports = append(p.Transports, moert.Transport(t))
 	}
-	for _, row := range launch.Plan {
-		p.Plan = append(p.Plan, moert.PlanRow{Tokens: row.Tokens, Blocks: row.Blocks})
-	}
+	SetProtocol(p, s, gen.Auto)
 	return p, nil
+}
+
+// SetProtocol plans the program's launches, for one protocol or for both.
+func SetProtocol(p *moert.Program, s *spec.Spec, protocol gen.Protocol) {
+	p.Plan = nil
+	for _, row := range gen.Plan(s, protocol) {
+		p.Plan = append(p.Plan, moert.PlanRow(row))
+	}
 }
 
 // UsePTX gives the program the PTX that `moegen generate` left beside the spec
