@@ -26,24 +26,12 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 		t.Fatal(err)
 	}
 	ref := makeReferences(newInputs(s, p, 7), owners(s), 1, 3, counts, s.MaxTokens)[0]
-	rows := 0
-	step := make([]uint32, stepWords(p.Ranks))
-	for r, n := range counts {
-		step[6+r], step[6+p.Ranks+r] = uint32(n), uint32(rows)
-		rows += n
-	}
-	step[0], step[1], step[6+2*p.Ranks] = uint32(rows), uint32(slices.Max(counts)), uint32(rows)
-	step[4], step[5] = uint32(rows), uint32(s.MaxTokens)
 	all := make([]*observed, p.Ranks)
-	for r, in := range ref.inputs {
-		step[2] = uint32(in.tokens)
-		o := &observed{gathered: []gathered{{step: words(step)}}, outPoisoned: true, results: simulate(ref, r)}
-		for _, t := range tensors(p) {
-			to := t.observed(&o.gathered[0])
-			for _, in := range ref.inputs {
-				*to = append(*to, t.input(in)...)
-			}
-			*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
+	exchanges := max(1, (slices.Max(counts)+s.MaxTokens-1)/s.MaxTokens)
+	for r := range ref.inputs {
+		o := &observed{outPoisoned: true, results: simulate(ref, r)}
+		for e := range exchanges {
+			o.gathered = append(o.gathered, gatheredBy(ref.exchange(e, exchanges), r))
 		}
 		for _, t := range outputs(p) {
 			rows := t.bytes(&o.results)
@@ -52,6 +40,28 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 		all[r] = o
 	}
 	return ref, all
+}
+
+// gatheredBy is what a rank has after a Dispatch of the reference's inputs.
+func gatheredBy(ref *reference, rank int) gathered {
+	var g gathered
+	ranks, rows, most := len(ref.inputs), 0, 0
+	step := make([]uint32, stepWords(ranks))
+	for r, in := range ref.inputs {
+		step[6+r], step[6+ranks+r] = uint32(in.tokens), uint32(rows)
+		rows, most = rows+in.tokens, max(most, in.tokens)
+	}
+	step[0], step[1], step[2], step[6+2*ranks] = uint32(rows), uint32(most), uint32(ref.inputs[rank].tokens), uint32(rows)
+	step[4], step[5] = uint32(rows), uint32(ref.capacity)
+	g.step = words(step)
+	for _, t := range tensors(ref.prog) {
+		to := t.observed(&g)
+		for _, in := range ref.inputs {
+			*to = append(*to, t.input(in)...)
+		}
+		*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
+	}
+	return g
 }
 
 func words(w []uint32) []byte {
@@ -209,6 +219,30 @@ func TestVerifierCatches(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestVerifierCatchesExchange: what is wrong in one exchange of a prefill is
+// told of that one.
+func TestVerifierCatchesExchange(t *testing.T) {
+	counts := []int{37, 0, 16, 5} // of 16 at a time
+	for want, damage := range map[string]func(o *observed){
+		"": func(*observed) {},
+		"exchange 1: gathered hidden: 1 of rank 0's 16 rows differ, first row 3": func(o *observed) { o.gathered[1].hidden[3*64+5] ^= 1 },
+		"exchange 2: gathered probs: row 5, past the last token":                 func(o *observed) { o.gathered[2].probs[5*12] = 0 },
+		"exchange 2: step: total is 6, not 5":                                    func(o *observed) { o.gathered[2].step[0]++ },
+		"exchange 1: gathered routing: 16 of rank 0's 16 rows differ":            func(o *observed) { o.gathered[1].routing = o.gathered[0].routing },
+		"output: token 36 element 0":                                             func(o *observed) { fillRow(o.out, 36, 64, poison) },
+	} {
+		ref, all := perfect(t, small, counts)
+		damage(all[0])
+		v := ref.verify(0, all[0], newRounding(ref.spec, ref.prog, moert.P2P, "emu"))
+		if got := strings.Join(v.faults, "\n"); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("found %q, not %q", got, want)
+		}
+		if v.gathered != 58 {
+			t.Errorf("%d rows were gathered, not 58", v.gathered)
+		}
 	}
 }
 
