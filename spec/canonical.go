@@ -15,7 +15,8 @@ const hashDomain = "moegen spec v1\n"
 
 // Hash identifies what the spec says: 64 hex digits, the same for any two files
 // that say the same, whatever their layout and comments and whether they write
-// defaults out. Every field changes it, because every field changes the output.
+// defaults out. Every field but From changes it, because every field changes the
+// output.
 func (s *Spec) Hash() string {
 	sum := sha256.Sum256(append([]byte(hashDomain), s.Canonical()...))
 	return hex.EncodeToString(sum[:])

@@ -53,6 +53,12 @@ var (
 // floatRange is what numbers that need not be whole may be.
 var floatRange = map[string]string{"combine.scale": "-1e6..1e6, not 0", "combine.rmsnorm.eps": "0..1"}
 
+// freeText is what text that is not one of a few may be.
+var freeText = map[string]string{
+	"model": "1 to 64 of a-z A-Z 0-9 . _ -, starting with a letter or digit",
+	"from":  "the path of a config.json, relative to the spec",
+}
+
 const (
 	scaleBlock = 128 // elements that share a scale where moegen quantises
 
@@ -102,7 +108,11 @@ func check(s *Spec, r *report) {
 	checkNotEmpty(r, "transports", len(s.Transports), list(transports))
 	checkRange(r, "sm_limit", s.SMLimit)
 	if !r.bad["timeout"] && (s.Timeout < minTimeout || s.Timeout > maxTimeout) {
-		r.fault("timeout", Error{Msg: "out of range", Value: s.Timeout.String(), Allowed: timeoutRange})
+		nearest := "1ms"
+		if s.Timeout > maxTimeout {
+			nearest = "10m"
+		}
+		r.fault("timeout", Error{Msg: "out of range; the nearest is " + nearest, Value: s.Timeout.String(), Allowed: timeoutRange})
 	}
 	checkExperts(s, r)
 	checkBuffers(s, r)
@@ -114,8 +124,13 @@ func (r *report) sound(paths ...string) bool {
 
 func checkRange(r *report, path string, v int) {
 	if s := ranges[path]; r.sound(path) && (v < s.lo || v > s.hi) {
-		r.fault(path, Error{Msg: "out of range", Value: strconv.Itoa(v), Allowed: s.String()})
+		r.fault(path, s.fault(v, strconv.Itoa(v)))
 	}
+}
+
+// fault is the mistake of a number that is not in the range.
+func (s span) fault(v int, text string) Error {
+	return Error{Msg: fmt.Sprintf("out of range; the nearest is %d", min(max(v, s.lo), s.hi)), Value: text, Allowed: s.String()}
 }
 
 func checkEnum[T ~string](r *report, path string, v T, allowed []T) {
@@ -135,7 +150,7 @@ func checkList[T ~string](r *report, path string, l []T, allowed []T) {
 		sub := fmt.Sprintf("%s[%d]", path, i)
 		checkEnum(r, sub, v, allowed)
 		if r.sound(sub) && seen[v] {
-			r.fault(sub, Error{Msg: "given twice", Value: show(string(v))})
+			r.fault(sub, Error{Msg: "given twice; once is enough", Value: show(string(v))})
 		}
 		seen[v] = true
 	}
@@ -160,7 +175,7 @@ func checkModel(s *Spec, r *report) {
 	}
 	if r.sound("model") && !ok {
 		r.fault("model", Error{Msg: "not a name for generated code to carry", Value: show(s.Model),
-			Allowed: "1 to 64 of a-z A-Z 0-9 . _ -, starting with a letter or digit"})
+			Allowed: freeText["model"]})
 	}
 }
 

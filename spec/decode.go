@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +14,13 @@ import (
 // written, and which fields already had an error, so that none is blamed twice.
 type report struct {
 	*collector
-	where map[string]pos // field path -> its value; "" -> the top
+	where map[string]pos    // field path -> its value; "" -> the top
+	files map[string]string // field path -> the file it is in, if not the spec's own
 	bad   map[string]bool
+}
+
+func newReport(c *collector, top pos) *report {
+	return &report{collector: c, where: map[string]pos{"": top}, files: map[string]string{}, bad: map[string]bool{}}
 }
 
 // at returns where a field is, or else the mapping that it would be in.
@@ -29,16 +35,18 @@ func (r *report) at(path string) pos {
 
 // fault reports a mistake in a field and marks the field.
 func (r *report) fault(path string, e Error) {
-	e.Field = path
+	e.Field, e.File = path, r.files[path]
 	r.add(r.at(path), e)
 	r.bad[path] = true
 }
 
-// field is one key of a mapping and what to do with its value.
+// field is one key of a mapping and what to do with its value: it is set, or is
+// itself a mapping of fields.
 type field struct {
 	name     string
 	required bool
 	set      func(r *report, path string, n *node)
+	fields   []field
 }
 
 // fields is the language: its keys, and where each value goes.
@@ -46,6 +54,7 @@ func fields(s *Spec) []field {
 	return []field{
 		{name: "version", set: setInt(&s.Version)},
 		{name: "model", set: setText(&s.Model)},
+		{name: "from", set: setText(&s.From)},
 		{name: "hidden_dim", required: true, set: setInt(&s.HiddenDim)},
 		{name: "topk", required: true, set: setInt(&s.TopK)},
 		{name: "num_experts", set: setInt(&s.NumExperts)},
@@ -57,23 +66,23 @@ func fields(s *Spec) []field {
 		{name: "probs_dtype", set: setText(&s.ProbsDType)},
 		{name: "layout", set: setText(&s.Layout)},
 		{name: "routing_fill", set: setWord(&s.RoutingFill)},
-		{name: "dispatch", set: setMap([]field{
+		{name: "dispatch", fields: []field{
 			{name: "quantize", set: setText(&s.Dispatch.Quantize)},
 			{name: "input", set: setText(&s.Dispatch.Input)},
 			{name: "scale_dtype", set: setText(&s.Dispatch.ScaleDType)},
 			{name: "scale_block", set: setInt(&s.Dispatch.ScaleBlock)},
-		})},
-		{name: "combine", set: setMap([]field{
+		}},
+		{name: "combine", fields: []field{
 			{name: "wire", set: setText(&s.Combine.Wire)},
 			{name: "order", set: setText(&s.Combine.Order)},
 			{name: "epilogue", set: setList(&s.Combine.Epilogue)},
 			{name: "scale", set: setFloat(&s.Combine.Scale)},
-			{name: "rmsnorm", set: setMap([]field{
+			{name: "rmsnorm", fields: []field{
 				{name: "weight", set: setText(&s.Combine.RMSNorm.Weight)},
 				{name: "eps", set: setFloat(&s.Combine.RMSNorm.Eps)},
-			})},
+			}},
 			{name: "output", set: setText(&s.Combine.Output)},
-		})},
+		}},
 		{name: "arch", set: setList(&s.Arch)},
 		{name: "transports", set: setList(&s.Transports)},
 		{name: "sm_limit", set: setInt(&s.SMLimit)},
@@ -102,50 +111,64 @@ func decode(top *node, s *Spec, r *report) bool {
 			return false
 		}
 	}
-	setMap(fields(s))(r, "", top)
+	setMap(fields(s), r, "", top)
 	return true
 }
 
-func setMap(fields []field) func(*report, string, *node) {
-	return func(r *report, path string, n *node) {
-		if !wants(r, path, n, "a mapping", "", kindMap) {
-			return
-		}
-		byName, names := make(map[string]*field), make([]string, len(fields))
-		for i := range fields {
-			byName[fields[i].name], names[i] = &fields[i], fields[i].name
-		}
-		given, meant := make(map[string]bool), make(map[string]bool)
-		for _, k := range n.keys {
-			f := byName[k.name]
-			if f == nil {
-				e := Error{Field: join(path, show(k.name)), Msg: "unknown key", Allowed: strings.Join(names, ", ")}
-				if s := suggest(k.name, names); s != "" {
-					e.Msg, e.Allowed = "unknown key; did you mean "+s+"?", ""
-					meant[s] = true
-				}
-				r.add(k.pos, e)
-				continue
+func setMap(fields []field, r *report, path string, n *node) {
+	byName, names := make(map[string]*field), make([]string, len(fields))
+	for i := range fields {
+		byName[fields[i].name], names[i] = &fields[i], fields[i].name
+	}
+	if !wants(r, path, n, "a mapping", "the keys "+strings.Join(names, ", "), kindMap) {
+		return
+	}
+	given, meant := make(map[string]bool), make(map[string]bool)
+	for _, k := range n.keys {
+		f := byName[k.name]
+		if f == nil {
+			e := Error{Field: join(path, show(k.name)), Msg: "unknown key", Allowed: strings.Join(names, ", ")}
+			if s := suggest(k.name, names); s != "" {
+				e.Msg, e.Allowed = "unknown key; did you mean "+s+"?", ""
+				meant[s] = true
 			}
-			given[k.name] = true
-			sub := join(path, k.name)
-			r.where[sub] = k.value.pos
-			if k.value.kind == kindNull {
-				r.where[sub] = k.pos // an absent value has no place of its own
-			}
+			r.add(k.pos, e)
+			continue
+		}
+		given[k.name] = true
+		sub := join(path, k.name)
+		r.where[sub] = k.value.pos
+		if k.value.kind == kindNull {
+			r.where[sub] = k.pos // an absent value has no place of its own
+		}
+		if f.fields != nil {
+			setMap(f.fields, r, sub, k.value)
+		} else {
 			f.set(r, sub, k.value)
 		}
-		for _, f := range fields {
-			// A misspelt key is one mistake, not two.
-			if f.required && !given[f.name] {
-				sub := join(path, f.name)
-				r.bad[sub] = true
-				if !meant[f.name] {
-					r.fault(sub, Error{Msg: "required, but not given"})
-				}
+	}
+	for _, f := range fields {
+		// A misspelt key is one mistake, not two.
+		if f.required && !given[f.name] {
+			sub := join(path, f.name)
+			r.bad[sub] = true
+			if !meant[f.name] {
+				r.fault(sub, missing(sub))
 			}
 		}
 	}
+}
+
+// missing is the mistake of a required field that is not given.
+func missing(path string) Error {
+	e := Error{Msg: "required, but not given", Allowed: allowedText[path]}
+	if span, ok := ranges[path]; ok {
+		e.Allowed = span.String()
+	}
+	if slices.Contains(taken, path) {
+		e.Msg += "; write it, or from with the model's config.json"
+	}
+	return e
 }
 
 // wants reports a value of the wrong kind; it returns whether to go on.
@@ -192,7 +215,11 @@ func setInt(dst *int) func(*report, string, *node) {
 		}
 		v, err := strconv.Atoi(n.text)
 		if err != nil { // the only way left to fail is to be out of int's range
-			r.fault(path, Error{Msg: "out of range", Value: show(n.text), Allowed: ranges[path].String()})
+			far := math.MaxInt
+			if strings.HasPrefix(n.text, "-") {
+				far = math.MinInt
+			}
+			r.fault(path, ranges[path].fault(far, show(n.text)))
 			return
 		}
 		*dst = v
@@ -227,7 +254,7 @@ func setText[T ~string](dst *T) func(*report, string, *node) {
 				what += "; put it in quotes"
 			}
 		}
-		if wants(r, path, n, what, "", kindText) {
+		if wants(r, path, n, what, freeText[path], kindText) {
 			*dst = T(n.text)
 		}
 		if path == "model" && n.kind == kindText && !n.quoted && oldBool.MatchString(n.text) {
@@ -269,7 +296,7 @@ func setList[T ~string](dst *[]T) func(*report, string, *node) {
 		if n.kind == kindText {
 			what += ", as in [" + show(n.text) + "]"
 		}
-		if !wants(r, path, n, what, "", kindList) {
+		if !wants(r, path, n, what, "some of "+allowedText[path], kindList) {
 			return
 		}
 		*dst = nil

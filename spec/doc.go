@@ -14,6 +14,13 @@
 // later default) and valid. [Spec.Canonical] writes it back with every field
 // spelled out, and [Spec.Hash] identifies it.
 //
+// Where a model's config.json from Hugging Face is at hand, a spec can name it, and
+// takes hidden_dim, num_experts and topk from there; [Draft] writes such a spec:
+//
+//	from: config.json
+//	dtype: bf16
+//	ep_size: 8
+//
 // # What is accepted
 //
 // One YAML document of at most 1 MiB of UTF-8, with or without a byte order

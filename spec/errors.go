@@ -81,18 +81,22 @@ type collector struct {
 }
 
 func (c *collector) add(p pos, e Error) {
-	e.File, e.Line, e.Col = c.file, p.line, p.col
+	if e.File == "" {
+		e.File = c.file
+	}
+	e.Line, e.Col = p.line, p.col
 	c.errs = append(c.errs, &e)
 }
 
-// err returns what was gathered as an ErrorList, or nil, never a typed nil.
+// err returns what was gathered as an ErrorList, or nil, never a typed nil. The
+// file itself comes first, then others that it names.
 func (c *collector) err() error {
 	if len(c.errs) == 0 {
 		return nil
 	}
 	l := c.errs
 	slices.SortStableFunc(l, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+		return cmp.Or(c.rank(a)-c.rank(b), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 	})
 	if more := len(l) - maxErrors; more > 0 {
 		next := *l[maxErrors]
@@ -100,6 +104,13 @@ func (c *collector) err() error {
 			Msg: fmt.Sprintf("%d more errors from here on", more)})
 	}
 	return l
+}
+
+func (c *collector) rank(e *Error) int {
+	if e.File == c.file {
+		return 0
+	}
+	return 1
 }
 
 // show makes text from a file fit for a one-line message.

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/moegen/moegen/spec"

@@ -1,10 +1,13 @@
 package spec
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 )
 
 // Whatever the file holds, Parse returns a spec that survives a round trip, or
@@ -36,5 +39,45 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		checkRoundTrip(t, s)
+	})
+}
+
+// Whatever a config.json holds, a spec that takes its numbers from there is valid
+// or refused with errors that have a place.
+func FuzzConfig(f *testing.F) {
+	for _, pattern := range []string{"testdata/from/*.txtar", "testdata/config/*.txtar"} {
+		files, _ := filepath.Glob(pattern)
+		for _, file := range files {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			for _, part := range a.Files {
+				if strings.HasSuffix(part.Name, ".json") {
+					f.Add(part.Data)
+				}
+			}
+		}
+	}
+	for _, s := range []string{"", "{", "[", "\"", "{\"a\":", "{\"a\":1}x", "NaN", "-Infinity", "{\"hidden_size\": Infinity}", "\ufeff{}", "{\"hidden_size\":[]}"} {
+		f.Add([]byte(s))
+	}
+	const yaml = "from: config.json\ndtype: bf16\nep_size: 1\n"
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parse("moe.yaml", []byte(yaml), func(path string) (*config, error) { return parseConfig(path, data) })
+		if err == nil {
+			s.From = ""
+			checkRoundTrip(t, s)
+			return
+		}
+		var list ErrorList
+		if !errors.As(err, &list) || len(list) == 0 {
+			t.Fatalf("the error is a %T: %[1]v", err)
+		}
+		for _, e := range list {
+			if e.Line < 1 || e.Col < 1 || strings.ContainsAny(e.Error(), "\n\r\x00") {
+				t.Errorf("bad error %#v", e)
+			}
+		}
 	})
 }

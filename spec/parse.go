@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// Load reads and checks the spec in a file. An error about the spec itself is
-// an [ErrorList]; any other is about reading the file.
+// Load reads and checks the spec in a file, and the model's config.json that its
+// from names. An error about what they say is an [ErrorList], in which each error
+// names its file; any other is about reading a file.
 func Load(path string) (*Spec, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -31,12 +32,18 @@ func Load(path string) (*Spec, error) {
 		c.add(pos{1, 1}, tooLarge(-1))
 		return nil, c.err()
 	}
-	return Parse(path, data)
+	return parse(path, data, loadConfig)
 }
 
 // Parse checks the spec in data. The file's name is for error messages and for
-// the default of Model; nothing is read from it. The error is an [ErrorList].
+// the default of Model; nothing is read, so that a spec with a from is refused:
+// only [Load] follows it. The error is an [ErrorList].
 func Parse(file string, data []byte) (*Spec, error) {
+	return parse(file, data, nil)
+}
+
+// parse is Parse with a way to read what from names, by its path.
+func parse(file string, data []byte, load func(path string) (*config, error)) (*Spec, error) {
 	c := &collector{file: file}
 	data, ok := checkText(data, c)
 	if !ok {
@@ -46,8 +53,11 @@ func Parse(file string, data []byte) (*Spec, error) {
 	if top == nil {
 		return nil, c.err()
 	}
-	r := &report{collector: c, where: map[string]pos{"": top.pos}, bad: map[string]bool{}}
+	r := newReport(c, top.pos)
 	s := defaults(file)
+	if err := follow(top, file, r, load); err != nil {
+		return nil, err
+	}
 	if decode(top, s, r) {
 		followOthers(s, r)
 		check(s, r)
@@ -78,7 +88,7 @@ func followOthers(s *Spec, r *report) {
 // have no positions.
 func (s *Spec) Validate() error {
 	c := &collector{}
-	check(s, &report{collector: c, where: map[string]pos{}, bad: map[string]bool{}})
+	check(s, newReport(c, pos{}))
 	if err := c.err(); err != nil {
 		return err
 	}

@@ -28,7 +28,8 @@ func Preset(name string) ([]byte, error) {
 	names := Presets()
 	for _, n := range names {
 		if n == name {
-			return presets.ReadFile("presets/" + name + ".yaml")
+			text, err := presets.ReadFile("presets/" + name + ".yaml")
+			return append([]byte(SchemaLine), text...), err
 		}
 	}
 	hint := ""

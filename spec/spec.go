@@ -9,7 +9,7 @@ const Version = 1
 // the generated code depends on. Specs come from [Parse] or [Load]; one built
 // or changed in Go should go through [Spec.Validate].
 type Spec struct {
-	// Version of the spec's language; always [Version].
+	// Version is the version of the spec's language, always 1.
 	Version int
 
 	// Model names the model in generated comments and metrics: letters, digits
@@ -17,13 +17,18 @@ type Spec struct {
 	// is the file's base name without its extension.
 	Model string
 
+	// From is the path of the model's config.json, relative to the spec, with
+	// slashes: HiddenDim, NumExperts and TopK are taken from there. The default is
+	// none. It is no part of the canonical form or the hash, which have the values.
+	From string
+
 	// HiddenDim is the number of elements in one token's hidden state. A row,
 	// HiddenDim elements of DType, is a multiple of 16 bytes of at most 1 MiB,
-	// because kernels move it in 16-byte vectors. Required.
+	// because kernels move it in 16-byte vectors. Required, unless From is given.
 	HiddenDim int
 
 	// TopK is the number of experts that each token is routed to, 1..32.
-	// Required.
+	// Required, unless From is given.
 	TopK int
 
 	// NumExperts is the number of routed experts in the whole model, over all

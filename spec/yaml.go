@@ -136,7 +136,7 @@ func (c *collector) convertMap(n *yaml.Node, out *node, path string, depth int) 
 			c.add(p, Error{Field: path, Msg: "a key must be the name of a field", Value: got})
 			continue
 		case dup:
-			c.add(p, Error{Field: sub, Msg: fmt.Sprintf("duplicate key, first given in line %d", line)})
+			c.add(p, Error{Field: sub, Msg: fmt.Sprintf("duplicate key, first given in line %d; keep one of them", line)})
 			continue
 		}
 		first[k.Value] = k.Line

@@ -78,3 +78,19 @@ func permitted(imp string, allowed []string) bool {
 	}
 	return false
 }
+
+// TestNoNetwork: the command cannot open a connection, which builds in sandboxes
+// count on.
+func TestNoNetwork(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/moegen")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := range strings.FieldsSeq(string(out)) {
+		if p == "net" || p == "net/http" {
+			t.Errorf("the command imports %s", p)
+		}
+	}
+}

@@ -6,10 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// TestReadmeExample compiles and runs README's program, as it stands there, in
-// a module of its own, as a user's would be.
+// asProgram makes README's program of runtime/example_test.go.
+var asProgram = strings.NewReplacer("package runtime_test\n", "package main\n", "func Example() {", "func main() {", "\t// Output: done: <nil>\n", "")
+
+// TestReadmeExample: README's program is the runtime's Example, and compiles
+// and runs as it stands there in a module of its own, as a user's would be.
 func TestReadmeExample(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -23,6 +28,13 @@ func TestReadmeExample(t *testing.T) {
 	program, _, ok2 := strings.Cut(rest, "```")
 	if !ok || !ok2 {
 		t.Fatal("README.md has no example")
+	}
+	example, err := os.ReadFile(filepath.Join(root, "runtime", "example_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(asProgram.Replace(string(example)), program); diff != "" {
+		t.Errorf("README.md's program is not that of runtime/example_test.go any more; copy one to the other (-example +README):\n%s", diff)
 	}
 	dir := t.TempDir()
 	write := func(name, text string) {

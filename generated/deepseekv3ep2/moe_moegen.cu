@@ -726,7 +726,9 @@ __device__ __forceinline__ void dispatch(const Group& g, const Step& step, const
   all_gather<Transport>(g, from.hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
   all_gather<Transport>(g, from.routing, kRouting + row * kRoutingPacks * sizeof(RoutingPack), rows * kRoutingPacks, 1);
   all_gather<Transport>(g, from.probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks, 2);
-  __syncthreads();
+  // A peer may tell of a failure while this block's threads look for one: none of
+  // them may signal that all is there if one has sent nothing.
+  if (__syncthreads_or(turn.failed)) return;
   exchange_flags<Transport>(g, kPhaseDispatch, kDispatchFlags, g.control->dispatch_epoch, turn);
 }
 

@@ -26,10 +26,13 @@ func shape(ranks, tokens, sms int, more string) string {
 // job is a layer to run and to judge.
 type job struct {
 	text      string
+	spec      *spec.Spec     // if it is not text,
+	prog      *moert.Program // and its program
 	transport moert.Transport
 	config    emu.Config // Devices is set from the spec
 	tokens    [][]int
 	layers    int
+	eager     bool // no replays of a graph
 	partials  layer.Partials
 	protocol  gen.Protocol // "" is gen.Auto
 	// capacity, if not 0, is that of steps in graphs, which have protocol LL then,
@@ -44,13 +47,15 @@ type job struct {
 // reports are those up to the end of the machine.
 func (j job) run(t testing.TB) ([]emu.Report, error) {
 	t.Helper()
-	s, err := spec.Parse("moe.yaml", []byte(j.text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := layer.Program(s)
-	if err != nil {
-		t.Fatal(err)
+	s, p := j.spec, j.prog
+	if s == nil {
+		var err error
+		if s, err = spec.Parse("moe.yaml", []byte(j.text)); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = layer.Program(s); err != nil {
+			t.Fatal(err)
+		}
 	}
 	layer.SetProtocol(p, s, j.protocol)
 	if j.capacity > 0 {
@@ -69,9 +74,13 @@ func (j job) run(t testing.TB) ([]emu.Report, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	replays := len(j.tokens)
+	if j.eager {
+		replays = 0
+	}
 	res, err := layer.Run(context.Background(), layer.Config{
 		Spec: s, Program: p, Devices: drv.Devices(), Transport: j.transport, Tokens: j.tokens, Steps: len(j.tokens),
-		Replays: len(j.tokens), Capacity: j.capacity, Layers: j.layers, Partials: j.partials, Options: []moert.Option{moert.WithLogger(quiet)},
+		Replays: replays, Capacity: j.capacity, Layers: j.layers, Partials: j.partials, Options: []moert.Option{moert.WithLogger(quiet)},
 	})
 	if err != nil {
 		err = fmt.Errorf("run: %w", err)

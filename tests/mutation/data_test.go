@@ -77,14 +77,14 @@ func gathered(all []*rows) [3][]byte {
 func (r *rows) tensors() [3][]byte { return [3][]byte{r.routing, r.probs, r.hidden} }
 
 // stepWords is the Step that every rank should have.
-func stepWords(counts []int, rank int, epoch uint32) []uint32 {
+func stepWords(counts []int, rank int, epoch uint32, capacity int) []uint32 {
 	total, most := 0, 0
 	var offsets []uint32
 	for _, n := range counts {
 		offsets = append(offsets, uint32(total))
 		total, most = total+n, max(most, n)
 	}
-	w := []uint32{uint32(total), uint32(most), uint32(counts[rank]), epoch}
+	w := []uint32{uint32(total), uint32(most), uint32(counts[rank]), epoch, uint32(total), uint32(capacity)}
 	for _, n := range counts {
 		w = append(w, uint32(n))
 	}

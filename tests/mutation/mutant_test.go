@@ -111,7 +111,7 @@ func operators(k *kernel) []*mutant {
 		op(c)
 	}
 	if !k.protocolOnly {
-		for _, op := range []func(*collector){atomics, addresses, deletions, windows, layouts, caching} {
+		for _, op := range []func(*collector){atomics, reports, deadlines, addresses, deletions, windows, layouts, caching} {
 			op(c)
 		}
 	}

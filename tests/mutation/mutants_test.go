@@ -1,51 +1,57 @@
 package mutation
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
 	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu/ptx"
 )
 
-// target is a program over one transport, and the kernels that this transport
-// runs.
+// target is a program over one transport, and the kernels to mutate in it.
 type target struct {
 	trial    *trial
 	source   *source
 	kernels  []string
 	roles    roles
-	protocol bool // only the operators about the protocol
+	accessed map[string]map[int]bool // lines, by scenario
+	protocol bool                    // only the operators about the protocol
 }
 
 func (t *target) name() string { return t.trial.shape.name + "/" + string(t.trial.transport) }
 
-// targets are all programs to mutate. The kernel of the counts is the same for
-// both transports.
+// targets are all programs to mutate. A target's kernels are those that its
+// scenarios run; one that is the same for both transports is mutated once.
 func targets(t testing.TB) []*target {
+	t.Helper()
 	var out []*target
 	for i, s := range shapes {
-		for _, transport := range []moert.Transport{moert.NVLS, moert.P2P} {
+		taken := map[string]bool{}
+		for _, transport := range []moert.Transport{moert.P2P, moert.NVLS} {
 			x := newTrial(t, s, transport)
 			tg := &target{trial: x, source: parseSource(t, x.prog.PTX), protocol: i == 0}
-			for _, k := range []string{"dispatch", "combine"} {
-				tg.kernels = append(tg.kernels, fmt.Sprintf("moegen_%s_%s", k, transport))
-			}
-			tg.source.keep(append([]string{"moegen_counts"}, tg.kernels...))
-			if transport == moert.P2P {
-				tg.kernels = append(tg.kernels, "moegen_counts")
+			var ran []string
+			tg.roles, tg.accessed, ran = x.observe(t)
+			tg.source.keep(ran)
+			for _, k := range ran {
+				if !taken[k] {
+					taken[k] = true
+					tg.kernels = append(tg.kernels, k)
+				}
 			}
 			out = append(out, tg)
+		}
+		for _, f := range out[len(out)-1].source.mod.Funcs {
+			if !taken[f.Name] {
+				t.Errorf("%s: no scenario runs the kernel %s", s.name, f.Name)
+			}
 		}
 	}
 	return out
 }
 
-// mutants are all mutants of a target. Each loads, or is refused: what this
-// package gets wrong itself is an error.
-func (tg *target) mutants(t *testing.T) []*mutant {
-	t.Helper()
-	tg.roles = tg.trial.observe(t)
+// mutants are all mutants of a target.
+func (tg *target) mutants() []*mutant {
 	var out []*mutant
 	for _, f := range tg.source.mod.Funcs {
 		if slices.Contains(tg.kernels, f.Name) {
@@ -54,4 +60,14 @@ func (tg *target) mutants(t *testing.T) []*mutant {
 		}
 	}
 	return out
+}
+
+// accesses says whether a kernel accesses an area.
+func (tg *target) accesses(kernel, role string) bool {
+	for _, f := range tg.source.mod.Funcs {
+		if f.Name == kernel {
+			return slices.ContainsFunc(f.Body, func(in ptx.Instr) bool { return tg.roles.is(in.Line, role) })
+		}
+	}
+	return false
 }

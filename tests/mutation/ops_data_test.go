@@ -146,9 +146,7 @@ func caching(c *collector) {
 			continue
 		}
 		text := strong.ReplaceAllString(c.line(in), "")
-		m := c.replace("load through the non-coherent path", i, strings.Replace(text, "ld.global.", "ld.global.nc.", 1))
-		if !c.roles.is(in.Line, failureRole) {
-			m.wants(map[int]bool{in.Line: true}, append([]race.ReportKind{race.NCOfMutable}, races...)...)
-		}
+		c.replace("load through the non-coherent path", i, strings.Replace(text, "ld.global.", "ld.global.nc.", 1)).
+			wants(map[int]bool{in.Line: true}, append([]race.ReportKind{race.NCOfMutable}, races...)...)
 	}
 }

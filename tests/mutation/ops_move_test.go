@@ -28,7 +28,7 @@ func moves(c *collector) {
 	if barrier < 0 {
 		return
 	}
-	if strings.Contains(c.Name, "dispatch") {
+	if slices.ContainsFunc(c.Body[:barrier], func(in ptx.Instr) bool { return c.isGather(&in) }) {
 		c.silent(barrier)
 		// Before the barrier, and before each tensor but the first, which is
 		// where the loop over the one before it ends.

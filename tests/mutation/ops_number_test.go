@@ -59,7 +59,7 @@ func epochs(c *collector) {
 			c.number("epoch + 0", i, 0)
 		case in.Op == ptx.Setp && src != nil && src.Op == ptx.Sub && (imm == -1 || imm == 0) && c.comparesPoll(i):
 			c.number("satisfied one epoch early", i, imm-1)
-		case in.Op == ptx.And && (imm == 1 || imm == int64(8*c.ranks)) && c.Name == "moegen_counts" && c.nearCount(i):
+		case in.Op == ptx.And && (imm == 1 || imm == int64(8*c.ranks)) && c.nearCount(i):
 			c.number("no parity", i, 0)
 		}
 	}

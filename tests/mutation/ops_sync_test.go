@@ -71,10 +71,15 @@ func (c *collector) isPoll(in *ptx.Instr) bool {
 }
 
 // waits ends each wait too early: before the first poll counts, or after it.
+// Without a flag's wait, what it announces is read too early.
 func waits(c *collector) {
 	for i := range c.Body {
 		if !c.isPoll(&c.Body[i]) {
 			continue
+		}
+		var early map[int]bool
+		if c.roles.is(c.Body[i].Line, flagRole) {
+			early = c.data()
 		}
 		for j := i + 1; j < len(c.Body); j++ {
 			in := &c.Body[j]
@@ -83,9 +88,9 @@ func waits(c *collector) {
 			}
 			if in.Target > j {
 				text := c.line(in)
-				c.replace("skip wait", j, text[strings.Index(text, "bra"):])
+				c.replace("skip wait", j, text[strings.Index(text, "bra"):]).wants(early, races...)
 			} else {
-				c.replace("wait for one poll", j, "")
+				c.replace("wait for one poll", j, "").wants(early, races...)
 			}
 			break
 		}
@@ -108,9 +113,10 @@ func weaken(c *collector) {
 		own := map[int]bool{in.Line: true}
 		switch in.Sem {
 		case ptx.Acquire:
-			c.replace("acquire to relaxed", i, strings.Replace(text, ".acquire", ".relaxed", 1))
+			c.replace("acquire to relaxed", i, strings.Replace(text, ".acquire", ".relaxed", 1)).wants(data, races...)
 			c.replace("acquire to weak", i, weak).wants(own, races...)
-			c.replace("acquire to fence and relaxed load", i, "fence.acq_rel.sys; "+strings.Replace(text, ".acquire", ".relaxed", 1))
+			c.replace("acquire to fence and relaxed load", i, "fence.acq_rel.sys; "+strings.Replace(text, ".acquire", ".relaxed", 1)).
+				wants(data, races...)
 		case ptx.Release:
 			relaxed := strings.Replace(text, ".release", ".relaxed", 1)
 			c.replace("release to relaxed", i, relaxed).wants(data, races...)
@@ -118,10 +124,7 @@ func weaken(c *collector) {
 			c.replace("release to relaxed store and fence", i, relaxed+" fence.acq_rel.sys;").wants(data, races...)
 			c.replace("release to store and membar.gl", i, "membar.gl; "+relaxed).wants(data, race.ScopeTooNarrow)
 		case ptx.Relaxed:
-			m := c.replace("relaxed to weak", i, weak)
-			if c.roles.is(in.Line, countRole) {
-				m.wants(own, races...)
-			}
+			c.replace("relaxed to weak", i, weak).wants(own, races...)
 		}
 	}
 }
@@ -134,10 +137,7 @@ func scopes(c *collector) {
 			continue
 		}
 		for _, to := range []string{"gpu", "cta"} {
-			m := c.replace("sys to "+to, i, strings.Replace(c.line(in), ".sys", "."+to, 1))
-			if in.Sem == ptx.Release || c.roles.is(in.Line, countRole) {
-				m.wants(c.scopeLines(in), race.ScopeTooNarrow)
-			}
+			c.replace("sys to "+to, i, strings.Replace(c.line(in), ".sys", "."+to, 1)).wants(c.scopeLines(in), race.ScopeTooNarrow)
 		}
 	}
 }

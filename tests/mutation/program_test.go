@@ -142,7 +142,7 @@ func (s *shape) compile(t *testing.T, c *nvcc.Compiler) error {
 var (
 	positions = regexp.MustCompile(`(?m)^\s*\.(loc|file)\b.*\n`)
 	versions  = regexp.MustCompile(`(?m)^\.version (.*)$`)
-	debug     = regexp.MustCompile(`(?s)\n\.section.*`)
+	debug     = regexp.MustCompile(`(?s)\n\s*\.section.*`)
 )
 
 // instructions is PTX without what only says where in the source it is from.

@@ -30,6 +30,9 @@ type rig struct {
 	drv   *emu.Driver
 	group *moert.LocalGroup
 	ranks []*rank
+	// patience is how long a rank's kernels wait for peers: virtual time, which
+	// passes only while nothing else happens.
+	patience patience
 }
 
 type rank struct {
@@ -38,17 +41,19 @@ type rank struct {
 	module  driver.Module
 	experts driver.Function
 	own     moert.Tensor // partial sums outside symmetric memory
+
+	symm, control, status driver.DevicePtr // see locate
 }
 
 // newRig builds the dispatchers. Whoever gets an error need not close it.
-func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport) (*rig, error) {
+func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport, patience patience) (*rig, error) {
 	c.Devices = p.Ranks
 	c.Workers = 1
 	drv, err := emu.New(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{spec: s, prog: p, drv: drv}
+	r := &rig{spec: s, prog: p, drv: drv, patience: patience}
 	if err := r.open(transport); err != nil {
 		drv.Close()
 		return nil, err
@@ -69,7 +74,10 @@ func (r *rig) open(transport moert.Transport) error {
 		r.ranks[id] = x
 		var err error
 		if x.d, err = moert.NewDispatcher(ctx, r.group, id, r.prog, moert.WithLogger(quiet), moert.WithTransport(transport),
-			moert.WithFirstEpoch(firstEpoch), moert.WithTimeout(patience)); err != nil {
+			moert.WithFirstEpoch(firstEpoch), moert.WithTimeout(r.patience(id))); err != nil {
+			return err
+		}
+		if err := x.locate(r.prog.Layout); err != nil {
 			return err
 		}
 		if x.stream, err = x.d.NewStream(); err != nil {
@@ -89,9 +97,14 @@ func (r *rig) open(transport moert.Transport) error {
 // close gives everything back. What a mutant broke may make that fail.
 func (r *rig) close() { r.drv.Close() }
 
-// patience is how long kernels wait for peers: virtual time, which passes only
-// while nothing else happens.
-const patience = 20 * time.Millisecond
+// patience is a rank's timeout.
+type patience func(id int) time.Duration
+
+// patient ranks give up one after another, the first one first.
+func patient(id int) time.Duration { return time.Duration(id+1) * 20 * time.Millisecond }
+
+// equallyPatient ranks give up at the same moment.
+func equallyPatient(int) time.Duration { return 20 * time.Millisecond }
 
 // record is what a rank's step left, to be looked at when all have run.
 type record struct {
@@ -104,18 +117,23 @@ type record struct {
 
 // enqueueStep puts a step of all layers on a rank's stream.
 func (r *rig) enqueueStep(id, number int, st step, data [][]*rows) ([]*record, error) {
-	x, p := r.ranks[id], r.prog
-	capacity, total := p.MaxTokens, 0
-	if st.small {
-		capacity = smallTokens
-	}
+	x := r.ranks[id]
+	total := 0
 	for _, n := range st.counts {
 		total += n
 	}
-	if err := x.d.SetCapacity(capacity); err != nil {
+	if err := x.d.SetCapacity(r.capacity(st)); err != nil {
 		return nil, err
 	}
-	if err := x.d.BeginStep(x.stream, moert.HostTokens(st.counts[id])); err != nil {
+	// In every second step the counts travel with the first dispatch.
+	tokens := moert.HostTokens(st.counts[id])
+	var err error
+	if number%2 == 0 {
+		err = x.d.BeginStep(x.stream, tokens)
+	} else {
+		err = x.d.NextStep(tokens)
+	}
+	if err != nil {
 		return nil, err
 	}
 	var recs []*record
@@ -129,6 +147,14 @@ func (r *rig) enqueueStep(id, number int, st step, data [][]*rows) ([]*record, e
 	return recs, nil
 }
 
+// capacity is the step's.
+func (r *rig) capacity(st step) int {
+	if st.small {
+		return smallTokens
+	}
+	return r.prog.MaxTokens
+}
+
 func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	p, s := r.prog, x.stream
 	keep := func(t *moert.Tensor, from driver.DevicePtr, rows, rowBytes int) (err error) {
@@ -136,11 +162,6 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 			err = s.CopyAsync(t.Ptr, from, uint64(rows*rowBytes))
 		}
 		return err
-	}
-	if rec.layer == 0 {
-		if err := keep(&rec.stepWords, x.d.Step().Total, 5+2*p.Ranks, 4); err != nil {
-			return err
-		}
 	}
 	var tensors [3]moert.Tensor
 	rowBytes := [3]int{p.RoutingRowBytes(), p.ProbsRowBytes(), p.HiddenRowBytes()}
@@ -156,6 +177,11 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	g, err := x.d.Dispatch(s, moert.Rows{Routing: tensors[0], Probs: tensors[1], Hidden: tensors[2]})
 	if err != nil {
 		return err
+	}
+	if rec.layer == 0 {
+		if err := keep(&rec.stepWords, x.d.Step().Total, 7+2*p.Ranks, 4); err != nil {
+			return err
+		}
 	}
 	for i, from := range []moert.Tensor{g.Routing, g.Probs, g.Hidden} {
 		if err := keep(&rec.gathered[i], from.Ptr, rec.rows, rowBytes[i]); err != nil {
@@ -180,10 +206,10 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 func (r *rig) launchExperts(x *rank, id int, g moert.Gathered, partial moert.Tensor) error {
 	first, n := r.spec.LocalExperts(id)
 	var b []byte
-	for _, p := range []driver.DevicePtr{g.Step.Total, g.Hidden.Ptr, g.Routing.Ptr, g.Probs.Ptr, partial.Ptr} {
+	for _, p := range []driver.DevicePtr{g.Step.Total, g.Hidden.Ptr, 0, g.Routing.Ptr, g.Probs.Ptr, partial.Ptr} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(p))
 	}
-	for _, v := range []int{r.prog.HiddenDim, r.prog.TopK, 4, 4, first, n} {
+	for _, v := range []int{r.prog.HiddenDim, r.prog.TopK, 32, 32, 0, 0, first, n} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
 	// A row has 8 groups of four elements; two blocks share the rows.
@@ -204,7 +230,7 @@ func (r *rig) check(id int, rec *record, epoch uint32, st step, data []*rows) er
 	read := func(t moert.Tensor, n int) []byte { return r.read(id, t, n) }
 	where := fmt.Sprintf("step %d layer %d rank %d", rec.step, rec.layer, id)
 	if rec.layer == 0 {
-		if err := r.checkStep(id, rec.stepWords, stepWords(st.counts, id, epoch)); err != nil {
+		if err := r.checkStep(id, rec.stepWords, stepWords(st.counts, id, epoch, r.capacity(st))); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 	}

@@ -1,13 +1,13 @@
 package mutation
 
 import (
-	"encoding/binary"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
-	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/emu/ptx"
 )
@@ -48,6 +48,7 @@ type watcher struct {
 	symm map[int]place // by device: the start of its symmetric memory
 	// Set when they are known, before the first launch.
 	base, end []uint64 // of each device's own symmetric memory, as it sees it
+	ran       map[string]bool
 }
 
 // place is a byte of physical memory. Devices tell their private addresses
@@ -58,15 +59,24 @@ type place struct {
 	space         ptx.Space
 }
 
-func (w *watcher) Launch(*emu.GridEvent)     {}
+func (w *watcher) Launch(e *emu.GridEvent) {
+	if !isExperts(e.Kernel) && strings.HasPrefix(e.Kernel, "moegen_") { // else a copy
+		w.ran[e.Kernel] = true
+	}
+}
+
 func (w *watcher) End(*emu.GridEvent)        {}
 func (w *watcher) Fence(*emu.FenceEvent)     {}
 func (w *watcher) Barrier(*emu.BarrierEvent) {}
 func (w *watcher) Switch(*emu.Event)         {}
 
+// isExperts says whether a kernel is of the other module, which has lines of
+// its own.
+func isExperts(kernel string) bool { return strings.HasPrefix(kernel, "moegen_experts") }
+
 func (w *watcher) Access(e *emu.Access) {
-	if len(e.Kernel) >= 14 && e.Kernel[:14] == "moegen_experts" {
-		return // another module, with lines of its own
+	if isExperts(e.Kernel) {
+		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,39 +94,41 @@ func (w *watcher) Access(e *emu.Access) {
 	}
 }
 
-// observe runs the trial and returns what its lines are for.
-func (x *trial) observe(t *testing.T) roles {
+// observe runs the trial's scenarios as check does and returns what its lines
+// are for, which of them access memory in which scenario, and the kernels that
+// ran.
+func (x *trial) observe(t testing.TB) (roles, map[string]map[int]bool, []string) {
 	t.Helper()
-	out, areas := roles{}, x.areas()
-	for _, run := range append(budgets()[0].scenarios, budgets()[1].scenarios...) {
-		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}}
+	out, areas, accessed, ran := roles{}, x.areas(), map[string]map[int]bool{}, map[string]bool{}
+	for _, run := range slices.Concat(budgets()[0].scenarios, budgets()[1].scenarios) {
+		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}, ran: ran}
 		var control, status []uint64
-		v, r := run.run(x, emu.Config{Mode: emu.Check, Observer: w}, func(r *rig) {
+		c := check
+		c.Observer = w
+		v, r := run.run(x, c, func(r *rig) {
 			for _, k := range r.ranks {
-				base := uint64(k.d.Gathered().Hidden.Ptr) - x.prog.Layout.Hidden
-				w.base, w.end = append(w.base, base), append(w.end, base+x.prog.Layout.Bytes)
-				control = append(control, uint64(k.d.Step().Total)-x.prog.Layout.Step)
-				word := make([]byte, 8) // Control.status
-				if err := k.d.Device().Read(word, k.d.Step().Total-driver.DevicePtr(x.prog.Layout.Step)+8); err != nil {
-					t.Fatal(err)
-				}
-				status = append(status, binary.LittleEndian.Uint64(word))
+				w.base, w.end = append(w.base, uint64(k.symm)), append(w.end, uint64(k.symm)+x.prog.Layout.Bytes)
+				control, status = append(control, uint64(k.control)), append(status, uint64(k.status))
 			}
 		})
 		if v.kind != "" {
 			t.Fatalf("%s: %s", v.kind, v.text)
 		}
 		r.close()
+		accessed[run.name] = map[int]bool{}
 		for line, places := range w.at {
+			accessed[run.name][line] = true
 			if out[line] == nil {
 				out[line] = map[string]bool{}
 			}
 			for p := range places {
-				out[line][areas.name(p, w.symm, control, status)] = true
+				if name := areas.name(p, w.symm, control, status); name != inputRole || len(w.symm) == x.prog.Ranks {
+					out[line][name] = true
+				} // else it may be memory of a rank that ran no kernel
 			}
 		}
 	}
-	return out
+	return out, accessed, slices.Sorted(maps.Keys(ran))
 }
 
 // area is a named stretch of memory, to where the next one starts.
@@ -132,7 +144,7 @@ func (x *trial) areas() areas {
 	return areas{
 		symm: []area{{l.Failure, failureRole}, {l.CountSlots, countRole}, {l.DispatchFlags, flagRole}, {l.CombineFlags, flagRole},
 			{l.Routing, gatherRole}, {l.Partial, partialRole}, {l.Bytes, inputRole}},
-		control: []area{{0, controlRole}, {16, epochRole}, {20, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
+		control: []area{{0, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
 	}
 }
 

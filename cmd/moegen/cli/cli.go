@@ -30,7 +30,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"init", "write a spec from a preset", initSpec},
+		{"init", "write a spec from a preset or a model's config.json", initSpec},
 		{"generate", "write the dispatcher package of a spec", generate},
 		{"check", "tell whether generated output is up to date", check},
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
@@ -38,8 +38,10 @@ func commands() []command {
 		{"bench", "", notBuilt("bench", "moegen run -v verifies the exchange")},
 		{"tune", "", notBuilt("tune", "every launch uses the generator's built-in plan")},
 		{"explain", "", notBuilt("explain", "the comments of the generated .cu say what each kernel does")},
+		{"completion", "print a script that completes command lines in a shell", completion},
+		{"complete", "", complete},
 		{"version", "print the version", version},
-		{"help", "print this text, or a command's", nil},
+		{"help", "print this text, or a command's, or a topic's", nil},
 	}
 }
 
@@ -60,6 +62,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 			fmt.Fprint(stdout, usage())
 			return exitOK
 		}
+		if printTopic(stdout, rest[0]) {
+			return exitOK
+		}
 		name, rest = rest[0], []string{"-h"}
 	case "-version", "--version":
 		name = "version"
@@ -75,7 +80,14 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	var names []string
 	for _, c := range commands() {
-		names = append(names, c.name)
+		if c.name != "complete" { // for shells
+			names = append(names, c.name)
+		}
+	}
+	if args[0] == "help" {
+		for _, t := range topics() {
+			names = append(names, t.name)
+		}
 	}
 	fmt.Fprintf(stderr, "moegen: unknown command %q", name)
 	if s := closest(name, names); s != "" {
@@ -90,8 +102,12 @@ func usage() string {
 	b.WriteString("moegen generates and runs token exchanges for mixture-of-experts inference.\n\nUsage:\n\n  moegen COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n\n")
 	for _, c := range commands() {
 		if c.summary != "" {
-			fmt.Fprintf(&b, "  %-10s %s\n", c.name, c.summary)
+			fmt.Fprintf(&b, "  %-14s %s\n", c.name, c.summary)
 		}
+	}
+	b.WriteString("\nTopics:\n\n")
+	for _, t := range topics() {
+		fmt.Fprintf(&b, "  %-14s %s\n", t.name, t.summary)
 	}
 	b.WriteString(`
 Start with:
@@ -101,7 +117,7 @@ Start with:
   moegen run moe.yaml                     does it work? (no GPU is needed)
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 bad spec, 4 stale.
-"moegen help COMMAND" tells more.
+"moegen help COMMAND" and "moegen help TOPIC" tell more.
 `)
 	return b.String()
 }
@@ -127,6 +143,10 @@ func newFlags(name, help string) *flag.FlagSet {
 
 // parseFlags parses args. Where the command is to end now, done is true.
 func parseFlags(f *flag.FlagSet, args []string, stdout, stderr io.Writer) (code int, done bool) {
+	if len(args) == 1 && args[0] == listFlags {
+		f.VisitAll(func(fl *flag.Flag) { fmt.Fprintln(stdout, "-"+fl.Name) })
+		return exitOK, true
+	}
 	usage := f.Usage
 	f.Usage = func() {}
 	err := f.Parse(args)

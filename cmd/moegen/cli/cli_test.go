@@ -3,8 +3,12 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -155,4 +159,35 @@ func TestJSONHasNoInfinity(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, b.String(), `"max_error_of_bound": "+Inf"`)
+}
+
+// TestEnvironmentTopic: moegen help environment has every variable of ours.
+func TestEnvironmentTopic(t *testing.T) {
+	text, err := topicFiles.ReadFile("topics/environment.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	variable := regexp.MustCompile(`"(MOEGEN_[A-Z_]+)"`)
+	found := 0
+	for _, root := range []string{"../../../runtime", ".."} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "testdata") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			for _, m := range variable.FindAllSubmatch(data, -1) {
+				found++
+				if !bytes.Contains(text, m[1]) {
+					t.Errorf("%s reads %s, which moegen help environment does not have", path, m[1])
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d variables found", found)
+	}
 }

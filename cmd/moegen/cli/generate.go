@@ -5,19 +5,26 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/spec"
 )
 
-const generateHelp = `Usage: moegen generate [-o DIR] [-package NAME] [-prefix NAME] [-no-ptx] SPEC...
+const generateHelp = `Usage: moegen generate [-o DIR] [-package NAME] [-prefix NAME] [-no-ptx]
+                       [-nvcc PATH] [-M FILE] SPEC...
 
 Writes for each NAME.yaml, or directory with a moe.yaml, the files
 
   NAME_moegen.go     a dispatcher with types for the model's shape
   NAME_moegen.cu     its kernels
+  NAME_moegen.h      what kernels of your own need to know of them
   NAME_moegen.ptx    its kernels compiled, for the emulator and for machines
                      without nvcc
   NAME_moegen.json   what the others were made of
@@ -31,23 +38,36 @@ does not is removed. In Go sources:
 func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	f := newFlags("generate", generateHelp)
 	options := outputFlags(f)
+	f.StringVar(&options.NVCC, "nvcc", "", "the CUDA compiler's `PATH` (default: see moegen help environment)")
+	depfile := f.String("M", "", "write to `FILE` a make rule that says what the output depends on")
 	if code, done := parseFlags(f, args, stdout, stderr); done {
 		return code
 	}
 	jobs, code := outputJobs(f, options, stderr)
 	unchanged := 0
+	var rules strings.Builder
 	for _, job := range jobs {
-		report, err := generateOne(ctx, job)
+		report, err := generateOne(ctx, job, &rules, *depfile)
 		for _, file := range report.Written {
 			fmt.Fprintln(stdout, "wrote", filepath.Join(job.Dir, file))
 		}
 		for _, file := range report.Removed {
 			fmt.Fprintln(stdout, "removed", filepath.Join(job.Dir, file))
 		}
+		for _, file := range report.Emptied {
+			fmt.Fprintln(stdout, "emptied", filepath.Join(job.Dir, file), "(go generate still reads it; the next run removes it)")
+		}
 		unchanged += len(report.Unchanged)
 		if err != nil {
 			fmt.Fprintln(stderr, "moegen generate:", explain(err))
 			return codeOf(err)
+		}
+	}
+	if *depfile != "" && len(jobs) > 0 {
+		// Written each time, so that make sees that something was done.
+		if err := renameio.WriteFile(*depfile, []byte(rules.String()), 0o644, renameio.WithTempDir(filepath.Dir(*depfile))); err != nil {
+			fmt.Fprintln(stderr, "moegen generate: -M:", err)
+			return exitFailure
 		}
 	}
 	if unchanged > 0 {
@@ -56,12 +76,42 @@ func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 	return code
 }
 
-func generateOne(ctx context.Context, o gen.Options) (gen.Report, error) {
+// generateOne generates and writes one package, and adds its rule for make.
+func generateOne(ctx context.Context, o gen.Options, rules *strings.Builder, depfile string) (gen.Report, error) {
 	set, err := gen.Generate(ctx, o)
 	if err != nil {
 		return gen.Report{}, err
 	}
+	inputs := []string{o.SpecFile}
+	if o.Spec.From != "" {
+		inputs = append(inputs, filepath.Join(filepath.Dir(o.SpecFile), filepath.FromSlash(o.Spec.From)))
+	}
+	var outputs []string
+	for _, file := range slices.Sorted(maps.Keys(set.Files)) {
+		outputs = append(outputs, filepath.Join(o.Dir, file))
+	}
+	makeRule(rules, append(outputs, depfile), inputs)
 	return set.Write(ctx, o.Dir)
+}
+
+// makeRule writes a rule without a recipe, and one for each input, so that make
+// does not stop where one is gone.
+func makeRule(b *strings.Builder, targets, inputs []string) {
+	escape := strings.NewReplacer("$", "$$", " ", `\ `, "#", `\#`, `:`, `\:`)
+	for i, t := range targets {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(escape.Replace(t))
+	}
+	b.WriteByte(':')
+	for _, in := range inputs {
+		b.WriteString(" " + escape.Replace(in))
+	}
+	b.WriteByte('\n')
+	for _, in := range inputs {
+		b.WriteString(escape.Replace(in) + ":\n")
+	}
 }
 
 // outputFlags defines the flags that generate and check have in common.
@@ -116,7 +166,7 @@ func jobOf(options *gen.Options, s *spec.Spec, path string) gen.Options {
 	// go generate sets it for the package in the current directory.
 	if wd, err := os.Getwd(); err == nil {
 		if dir, err := filepath.Abs(o.Dir); err == nil && dir == wd {
-			o.GoPackage = os.Getenv("GOPACKAGE")
+			o.GoPackage, o.GoFile = os.Getenv("GOPACKAGE"), os.Getenv("GOFILE")
 		}
 	}
 	return o

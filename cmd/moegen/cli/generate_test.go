@@ -38,13 +38,13 @@ func TestGenerateAndCheck(t *testing.T) {
 			t.Errorf("moegen %s: code %d\nstdout:\n%s\nstderr:\n%s\nwant %d\n%s\n%s", strings.Join(args, " "), code, out, errs, wantCode, wantOut, wantErr)
 		}
 	}
-	wrote := "wrote moepkg/moe_moegen.cu\nwrote moepkg/moe_moegen.go\nwrote moepkg/moe_moegen.json\n"
+	wrote := "wrote moepkg/moe_moegen.cu\nwrote moepkg/moe_moegen.go\nwrote moepkg/moe_moegen.h\nwrote moepkg/moe_moegen.json\n"
 	expect(exitStale, "moepkg/moe_moegen.cu: missing\n...", "run moegen generate", spec, "check", "-no-ptx", "moepkg")
 	expect(exitOK, wrote, "", nil, "generate", "-no-ptx", "moepkg/moe.yaml")
-	expect(exitOK, "", "3 files unchanged", nil, "generate", "-no-ptx", "moepkg")
+	expect(exitOK, "", "4 files unchanged", nil, "generate", "-no-ptx", "moepkg")
 	expect(exitOK, "", "", nil, "check", "moepkg/moe.yaml")
 	spec[1] += "max_tokens: 64\n"
-	expect(exitStale, "moepkg/moe_moegen.cu: stale\ndiff moe_moegen.cu moe_moegen.cu (generated)\n--- ...", "3 generated files", spec, "check", "moepkg/moe.yaml")
+	expect(exitStale, "moepkg/moe_moegen.cu: stale\ndiff moe_moegen.cu moe_moegen.cu (generated)\n--- ...", "4 generated files", spec, "check", "moepkg/moe.yaml")
 	expect(exitOK, wrote, "", nil, "generate", "-no-ptx", "moepkg")
 	expect(exitOK, "", "", nil, "check", "moepkg")
 
@@ -52,7 +52,7 @@ func TestGenerateAndCheck(t *testing.T) {
 	bad := []string{"a/moe.yaml", smallSpec, "b/bad.yaml", "hidden_dim: x\n", "c/moe.yaml", smallSpec}
 	expect(exitSpec, "", "b/bad.yaml:1:13: ", bad, "generate", "-no-ptx", "a", "b/bad.yaml", "c")
 	expect(exitUsage, "", "a/moe.yaml and c/moe.yaml have the same output", nil, "generate", "-o", "d", "a", "c")
-	expect(exitOK, "wrote a/moe_moegen.cu\nwrote a/moe_moegen.go\nwrote a/moe_moegen.json\nwrote c/...", "", nil, "generate", "-no-ptx", "a", "c")
+	expect(exitOK, "wrote a/moe_moegen.cu\nwrote a/moe_moegen.go\nwrote a/moe_moegen.h\nwrote a/moe_moegen.json\nwrote c/...", "", nil, "generate", "-no-ptx", "a", "c")
 	expect(exitOK, "wrote d/moe_moegen.cu\n...", "", nil, "generate", "-no-ptx", "-o", "d", "a")
 
 	expect(exitUsage, "", "takes at least one spec", nil, "generate")

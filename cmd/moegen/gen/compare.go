@@ -29,9 +29,9 @@ const (
 type Difference struct {
 	File  string // relative to the directory
 	State State
-	// Diff is the unified diff from the file to what Generate makes, where
-	// there are two texts worth comparing: not for PTX, nor for a manifest
-	// that differs because other files do.
+	// Diff is the unified diff from the file to what Generate makes; a file that
+	// is not there, or should not be, is /dev/null in it. There is none for PTX,
+	// nor for a manifest that differs because other files do.
 	Diff string
 }
 
@@ -55,9 +55,32 @@ func (set *FileSet) Compare(dir string) ([]Difference, error) {
 		list = append(list, *d)
 	}
 	for _, file := range orphans(dir, set.Name, set.wanted()) {
-		list = append(list, Difference{File: file, State: Orphaned})
+		d := Difference{File: file, State: Orphaned}
+		have, err := os.ReadFile(filepath.Join(dir, file))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another moegen has just removed it
+		} else if err != nil {
+			return nil, fmt.Errorf("compare: %w", err)
+		}
+		d.diff(have, nil)
+		list = append(list, d)
 	}
 	return list, nil
+}
+
+// diff fills in Diff; nil is for no file.
+func (d *Difference) diff(have, want []byte) {
+	if filepath.Ext(d.File) == ".ptx" {
+		return // thousands of lines that nobody reads
+	}
+	from, to := d.File, d.File+" (generated)"
+	if have == nil {
+		from = "/dev/null"
+	}
+	if want == nil {
+		to = "/dev/null"
+	}
+	d.Diff = string(diff.Diff(from, have, to, want))
 }
 
 // names returns the files' names in the order in which they are written: the
@@ -88,7 +111,9 @@ func (set *FileSet) compareFile(dir, file string, old *Manifest) (*Difference, e
 	have, err := os.ReadFile(filepath.Join(dir, file))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return &Difference{File: file, State: Missing}, nil
+		d := &Difference{File: file, State: Missing}
+		d.diff(nil, want)
+		return d, nil
 	case err != nil:
 		return nil, fmt.Errorf("compare: %w", err)
 	case known && set.unchanged(file, have, want):
@@ -105,9 +130,7 @@ func (set *FileSet) compareFile(dir, file string, old *Manifest) (*Difference, e
 	case recorded == "" && !bearsHeader(file, have):
 		d.State = Foreign
 	}
-	if filepath.Ext(file) != ".ptx" {
-		d.Diff = string(diff.Diff(file, have, file+" (generated)", want))
-	}
+	d.diff(have, want)
 	return d, nil
 }
 

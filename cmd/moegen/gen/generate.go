@@ -18,7 +18,9 @@ type FileSet struct {
 	Files   map[string][]byte // file name to content; without the PTX where that is not known
 
 	manifest *Manifest
-	check    bool // generated for Compare
+	goFile   string
+	nvcc     string // path of the compiler, "" to look for one
+	check    bool   // generated for Compare
 	// unknownPTX: moreover, the PTX there is not one that was compiled from this
 	// source.
 	unknownPTX bool
@@ -41,7 +43,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			return nil, err
 		}
 	}
-	set := &FileSet{Name: name, Dir: o.Dir, check: o.Check, Files: map[string][]byte{}}
+	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, nvcc: o.NVCC, check: o.Check, Files: map[string][]byte{}}
 	if set.Dir == "" {
 		set.Dir = filepath.Dir(o.SpecFile)
 	}
@@ -52,7 +54,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 		}
 		o.NoPTX = o.NoPTX || old.PTX == nil
 	}
-	there, err := inspect(ctx, set.Dir, name)
+	there, err := inspect(ctx, set.Dir, name, o.Check)
 	if err != nil {
 		return nil, err
 	}

@@ -29,11 +29,16 @@ type Options struct {
 	// GoPackage is what go generate says that the package is: $GOPACKAGE, where
 	// Dir is the current directory.
 	GoPackage string
+	// GoFile is the file whose go:generate line is running: $GOFILE, where Dir is
+	// the current directory. Write leaves empty what go generate still has to read.
+	GoFile string
 	// Prefix starts the name of every exported identifier, so that one package
 	// can hold several specs.
 	Prefix string
 	// NoPTX leaves the PTX out. The package then needs nvcc where it runs.
 	NoPTX bool
+	// NVCC is the path of the CUDA compiler. The default is what nvcc.Find finds.
+	NVCC string
 
 	// Check generates for Compare: nothing is compiled, and Prefix and NoPTX
 	// are what they were at the last Generate.

@@ -23,7 +23,7 @@ func (set *FileSet) addPTX(ctx context.Context, arch string, source []byte, chec
 		set.unknownPTX = true
 		return nil
 	}
-	c, err := nvcc.Find(ctx)
+	c, err := set.compiler(ctx)
 	if err != nil {
 		return fmt.Errorf("the kernels cannot be compiled to PTX: %w\nor generate without PTX (-no-ptx): the package then needs nvcc wherever it runs, in the emulator as well", err)
 	}
@@ -34,6 +34,13 @@ func (set *FileSet) addPTX(ctx context.Context, arch string, source []byte, chec
 	set.Files[file] = append([]byte("// "+header+"\n"), im.Data...)
 	set.manifest.PTX.Compiler = "nvcc " + c.Version
 	return nil
+}
+
+func (set *FileSet) compiler(ctx context.Context) (*nvcc.Compiler, error) {
+	if set.nvcc != "" {
+		return nvcc.At(ctx, set.nvcc)
+	}
+	return nvcc.Find(ctx)
 }
 
 // keptPTX returns the PTX at path if the manifest says that it is what a

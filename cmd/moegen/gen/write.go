@@ -7,6 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -17,6 +20,7 @@ import (
 type Report struct {
 	Written   []string
 	Removed   []string
+	Emptied   []string // would be removed, but go generate still reads them: the next Write removes them
 	Unchanged []string
 }
 
@@ -35,8 +39,11 @@ func (set *FileSet) Write(ctx context.Context, dir string) (Report, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Report{}, fmt.Errorf("write %s: %w", dir, err)
 	}
-	unlock := lock(ctx, dir)
+	unlock, alone := lock(ctx, dir)
 	defer unlock()
+	if alone {
+		set.sweep(dir)
+	}
 	if err := ctx.Err(); err != nil {
 		return Report{}, fmt.Errorf("write %s: %w", dir, err)
 	}
@@ -59,7 +66,7 @@ func (set *FileSet) Write(ctx context.Context, dir string) (Report, error) {
 	manifest := set.Name + ".json"
 	for _, file := range set.names() {
 		if file == manifest {
-			if err := remove(dir, r.Removed); err != nil {
+			if err := set.remove(dir, &r); err != nil {
 				return r, err
 			}
 		}
@@ -75,13 +82,48 @@ func (set *FileSet) Write(ctx context.Context, dir string) (Report, error) {
 	return r, nil
 }
 
-func remove(dir string, files []string) error {
-	for _, file := range files {
-		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// remove removes what is in r.Removed. Go files that go generate has yet to read
+// are emptied instead, and their manifest stays, for the next run to find them.
+func (set *FileSet) remove(dir string, r *Report) error {
+	var removed []string
+	for _, file := range r.Removed {
+		path := filepath.Join(dir, file)
+		if data, err := os.ReadFile(path); err == nil && set.readLater(file) && string(data) != emptied {
+			if err := writeFile(path, []byte(emptied)); err != nil {
+				return fmt.Errorf("empty what is no longer generated: %s: %w", path, reason(err))
+			}
+			r.Emptied = append(r.Emptied, file)
+			continue
+		}
+		if m := readManifest(dir, strings.TrimSuffix(file, ".json")); m != nil && slices.ContainsFunc(r.Emptied, func(f string) bool { return m.Outputs[f] != "" }) {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove what is no longer generated: %w", err)
 		}
+		removed = append(removed, file)
 	}
+	r.Removed = removed
 	return nil
+}
+
+// emptied is all that is left of a Go file that could not be removed yet. No go
+// command takes it for part of a package, so that the next go generate does not
+// read it.
+const emptied = "// " + header + "\n\n//go:build ignore\n\npackage ignore\n"
+
+// readLater reports whether the go generate that runs this still has to read a
+// file. It lists a package's files when it starts, reads them in the order of
+// their names, tests last, and fails where one is gone.
+func (set *FileSet) readLater(file string) bool {
+	if set.goFile == "" || filepath.Ext(file) != ".go" {
+		return false
+	}
+	const test = "_test.go"
+	if strings.HasSuffix(set.goFile, test) {
+		return strings.HasSuffix(file, test) // in which order depends on their packages
+	}
+	return strings.HasSuffix(file, test) || file > set.goFile
 }
 
 // writeFile replaces a file at once. The temporary file lies beside it, since
@@ -106,12 +148,26 @@ func reason(err error) error {
 // behind. Where locking does not work (some network file systems, Windows) it
 // does without: files are still written whole, and two runs on one spec write
 // the same.
-func lock(ctx context.Context, dir string) (unlock func()) {
+func lock(ctx context.Context, dir string) (unlock func(), ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	l := flock.New(dir, flock.SetFlag(os.O_RDONLY))
 	if ok, err := l.TryLockContext(ctx, 10*time.Millisecond); err != nil || !ok {
-		return func() {}
+		return func() {}, false
 	}
-	return func() { _ = l.Unlock() } // closing the file unlocks it in any case
+	return func() { _ = l.Unlock() }, true // closing the file unlocks it in any case
 }
+
+// sweep removes the temporary files of runs that were killed. Only who holds the
+// lock may: others' are in use.
+func (set *FileSet) sweep(dir string) {
+	left, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "."+set.Name+"*"))
+	for _, path := range left {
+		if ext := filepath.Ext(path); temporary.MatchString(ext) {
+			_ = os.Remove(path) // it harms nobody if it stays
+		}
+	}
+}
+
+// temporary matches what renameio makes of a file's extension.
+var temporary = regexp.MustCompile(`^\.(?:go|cu|ptx|json|h)[0-9]+$`)

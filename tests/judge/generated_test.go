@@ -1,0 +1,104 @@
+package judge
+
+import (
+	"flag"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/moegen/moegen/cmd/moegen/layer"
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/spec"
+)
+
+var (
+	schedules = flag.Int("schedules", 1, "schedules to explore for each generated model, transport and number of ranks")
+	firstSeed = flag.Uint64("first-seed", 0, "the first of their seeds")
+)
+
+// TestGenerated: the kernels of every model in generated/, shrunk, have nothing
+// to report at 2, 3, 4 and 8 ranks, over nvls and p2p. The long form is
+//
+//	go test ./tests/judge -run TestGenerated -schedules 1000 -timeout 0 -v
+func TestGenerated(t *testing.T) {
+	paths, err := filepath.Glob("../../generated/*/moe.yaml")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no generated models: %v", err)
+	}
+	seen := map[string]bool{}
+	for _, path := range paths {
+		for _, ranks := range []int{2, 3, 4, 8} {
+			s, p := shrunk(t, path, ranks)
+			if seen[string(p.Source)] {
+				continue // models that differ in what was shrunk
+			}
+			seen[string(p.Source)] = true
+			for _, tr := range s.Transports {
+				t.Run(fmt.Sprintf("%s/%d/%s", filepath.Base(filepath.Dir(path)), ranks, tr), func(t *testing.T) {
+					explore(t, job{spec: s, prog: p, transport: moert.Transport(tr)})
+				})
+			}
+		}
+	}
+}
+
+// explore judges a program in Check once and in as many schedules as the flag
+// says, half of them random walks and half PCT, with the experts' sums in the
+// dispatcher's buffer and in their own.
+func explore(t *testing.T, j job) {
+	j.tokens, j.layers, j.eager = counts(j.spec.EPSize, j.spec.MaxTokens, 3), 1, true
+	start := time.Now()
+	j.config, j.partials = emu.Config{Mode: emu.Check, Seed: *firstSeed}, layer.PartialsOwn
+	clean(t, j)
+	for i := range uint64(*schedules) {
+		seed := *firstSeed + i
+		j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed/2%3)}}
+		j.partials = layer.PartialsBuffer + layer.Partials(seed/4%2)
+		clean(t, j)
+	}
+	t.Logf("%d schedules from seed %d: %v", *schedules, *firstSeed, time.Since(start).Round(time.Millisecond))
+}
+
+// A shrunk block has an eighth of the threads that the generator gives it, and
+// a shrunk row an eighth of the packs: every thread makes as many turns of the
+// same loops, with the same remainders, as in the real program.
+const (
+	shrinkBy = 8
+	tokens   = 4 // a rank, at most
+)
+
+var blockSize = regexp.MustCompile(`(?m)^constexpr int kThreads = \d+;`)
+
+// shrunk is a model's program with its own topk, types and pack widths, but
+// small, and for another number of ranks.
+func shrunk(t *testing.T, path string, ranks int) (*spec.Spec, *moert.Program) {
+	t.Helper()
+	s, err := spec.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.HiddenRowBytes()%(16*shrinkBy) != 0 {
+		t.Fatalf("%s: a row of %d bytes cannot be shrunk by %d", path, s.HiddenRowBytes(), shrinkBy)
+	}
+	s.Model = "shrunk"
+	s.HiddenDim /= shrinkBy
+	s.EPSize, s.MaxTokens, s.SMLimit = ranks, tokens, 3
+	s.Transports = []spec.Transport{spec.NVLS, spec.P2P}
+	s.NumExperts = max(s.TopK, 3*ranks)
+	if err := s.Validate(); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	p, err := layer.Program(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !blockSize.Match(p.Source) {
+		t.Fatal("the source has no kThreads")
+	}
+	p.Threads /= shrinkBy
+	p.Source = blockSize.ReplaceAll(p.Source, fmt.Appendf(nil, "constexpr int kThreads = %d;", p.Threads))
+	return s, p
+}

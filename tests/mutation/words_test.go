@@ -1,0 +1,220 @@
+package mutation
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/runtime/driver"
+)
+
+// This file looks at what a failure leaves behind: the failure word of every
+// rank, the host's copy of it, what was sent all the same, and how long it
+// took.
+
+// word is a failure as kernels write it down.
+type word uint64
+
+// Failure codes, as in the kernels' enum Code.
+const (
+	timedOut      = 1
+	tooManyTokens = 2
+	gridsDiffer   = 3
+)
+
+func failure(code int, phase moert.Phase, rank, peer int, epoch uint32) word {
+	return word(uint64(code)<<56 | uint64(phase)<<48 | uint64(rank)<<40 | uint64(peer)<<32 | uint64(epoch))
+}
+
+// noticedBy is the rank that found it.
+func (w word) noticedBy() int { return int(w >> 40 & 0xff) }
+
+func (w word) String() string {
+	return fmt.Sprintf("{code %d, phase %d, rank %d, peer %d, epoch %#x}", w>>56, w>>48&0xff, w>>40&0xff, w>>32&0xff, uint32(w))
+}
+
+// hostBytes is how much host memory the runtime has for the status.
+const hostBytes = 64
+
+// locate finds what the runtime keeps to itself, from what kernels are told.
+func (x *rank) locate(l moert.Layout) error {
+	x.symm = x.d.Gathered().Hidden.Ptr - driver.DevicePtr(l.Hidden)
+	x.control = x.d.Step().Total - driver.DevicePtr(l.Step)
+	status := make([]byte, 8)
+	if err := x.d.Device().Read(status, x.control+8); err != nil {
+		return err
+	}
+	x.status = driver.DevicePtr(binary.LittleEndian.Uint64(status))
+	return nil
+}
+
+// watch is the host's look at its word while kernels run, as the runtime has
+// at every call. The judge sees this one.
+func (r *rig) watch() error {
+	for _, x := range r.ranks {
+		if _, err := r.drv.HostLoad(x.status); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// words returns a rank's failure word and the host's copy, when its kernels
+// have ended.
+func (r *rig) words(id int) (own, status word, err error) {
+	x := r.ranks[id]
+	// Both words have some bytes beside them that nobody writes.
+	mine, host := make([]byte, r.prog.Layout.Signals), make([]byte, hostBytes)
+	err = errors.Join(x.d.Device().Read(mine, x.symm), x.d.Device().Read(host, x.status))
+	if len(bytes.Trim(mine[8:], "\x00"))+len(bytes.Trim(host[8:], "\x00")) > 0 {
+		err = errors.Join(err, fmt.Errorf("rank %d: bytes beside the failure word or the host's were written", id))
+	}
+	return word(binary.LittleEndian.Uint64(mine)), word(binary.LittleEndian.Uint64(host)), err
+}
+
+// noFailure wants every failure word, and the host's copy, as they were made.
+func (r *rig) noFailure() error {
+	for id := range r.ranks {
+		if own, status, err := r.words(id); err != nil || own != 0 || status != 0 {
+			return fmt.Errorf("rank %d: failure word %v, host's word %v: %v", id, own, status, err)
+		}
+	}
+	return nil
+}
+
+// failed wants one of the failures at every rank, and at the hosts of those
+// whose kernels have had to do with it; the other hosts know nothing yet.
+//
+// Who notices a failure tells everybody once it stands in its own word, where
+// the first one stays. So a rank notices one failure at most, and if two ranks
+// did, each was told by the other and no longer holds its own.
+func (r *rig) failed(told func(id int) bool, true_ ...word) error {
+	found := map[word]bool{}
+	own := make([]word, len(r.ranks))
+	for id := range r.ranks {
+		var status word
+		var err error
+		if own[id], status, err = r.words(id); err != nil {
+			return err
+		}
+		if !slices.Contains(true_, own[id]) {
+			return fmt.Errorf("rank %d: failure word %v, want one of %v", id, own[id], true_)
+		}
+		found[own[id]] = true
+		switch {
+		case told(id) && !slices.Contains(true_, status):
+			return fmt.Errorf("rank %d: host's word %v, want one of %v", id, status, true_)
+		case told(id):
+			found[status] = true
+		case status != 0:
+			return fmt.Errorf("rank %d: host's word %v, and none of its kernels has failed", id, status)
+		}
+	}
+	noticed := map[int]word{}
+	for w := range found {
+		if o, ok := noticed[w.noticedBy()]; ok && o != w {
+			return fmt.Errorf("rank %d notices both %v and %v", w.noticedBy(), o, w)
+		}
+		noticed[w.noticedBy()] = w
+	}
+	for id, w := range own {
+		if w.noticedBy() == id && len(found) > 1 {
+			return fmt.Errorf("rank %d keeps %v, though another rank noticed something, too: %v", id, w, found)
+		}
+	}
+	return nil
+}
+
+// told is what a host makes of its word.
+func (r *rig) told(id int, want word) error {
+	err := r.ranks[id].d.Err()
+	var f *moert.FailedError
+	if !errors.As(err, &f) {
+		return fmt.Errorf("rank %d: the host is told %v, not of %v", id, err, want)
+	}
+	if got := failure(int(want>>56), f.Phase, f.Rank, f.Peer, f.Epoch); got != want {
+		return fmt.Errorf("rank %d: the host is told %v, not of %v", id, err, want)
+	}
+	return nil
+}
+
+// sent is all that a kernel could have sent: signals and gathered tensors of
+// every rank, and the epochs and step of its own.
+func (r *rig) sent(id int) ([]byte, error) {
+	l := r.prog.Layout
+	var all []byte
+	for _, x := range r.ranks {
+		b := make([]byte, l.Partial-l.Signals)
+		if err := x.d.Device().Read(b, x.symm+driver.DevicePtr(l.Signals)); err != nil {
+			return nil, err
+		}
+		all = append(all, b...)
+	}
+	start := l.Epochs + uint64(4*r.prog.MaxBlocks) // those of the counts go on
+	epochs := make([]byte, l.Control-start)
+	err := r.ranks[id].d.Device().Read(epochs, r.ranks[id].control+driver.DevicePtr(start))
+	return append(all, epochs...), err
+}
+
+// emptyStep wants a step without rows, which is what a failed one is.
+func (r *rig) emptyStep(id int, epoch uint32) error {
+	t := moert.Tensor{Ptr: r.ranks[id].d.Step().Total}
+	if err := r.checkStep(id, t, stepWords(make([]int, len(r.ranks)), id, epoch, r.ranks[id].d.Capacity())); err != nil {
+		return fmt.Errorf("rank %d: after a failure: %w", id, err)
+	}
+	return nil
+}
+
+// timed runs f, which enqueues on some ranks, waits for these, and returns how
+// long each took in virtual time.
+func (r *rig) timed(ids []int, f func(id int) error) (map[int]time.Duration, error) {
+	events := map[int][2]driver.Event{}
+	for _, id := range ids {
+		x := r.ranks[id]
+		var e [2]driver.Event
+		for i := range e {
+			var err error
+			if e[i], err = x.d.Device().NewEvent(); err != nil {
+				return nil, err
+			}
+		}
+		events[id] = e
+		if err := errors.Join(x.stream.Record(e[0]), f(id), x.stream.Record(e[1])); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.watch(); err != nil {
+		return nil, err
+	}
+	took := map[int]time.Duration{}
+	for _, id := range ids {
+		if err := r.ranks[id].stream.Synchronize(); err != nil {
+			return nil, err
+		}
+		var err error
+		if took[id], err = events[id][1].Since(events[id][0]); err != nil {
+			return nil, err
+		}
+	}
+	return took, nil
+}
+
+// waited wants a rank to have waited just so long; launches take some virtual
+// microseconds of their own.
+func waited(id int, took, want time.Duration) error {
+	if took < want || took > want+100*time.Microsecond {
+		return fmt.Errorf("rank %d ends after %v, want %v", id, took, want)
+	}
+	return nil
+}
+
+func same(a, b []byte) error {
+	if !bytes.Equal(a, b) {
+		return fmt.Errorf("a kernel of a group that had failed has signalled or sent: byte %d", difference(a, b))
+	}
+	return nil
+}
