@@ -209,7 +209,7 @@ func (r *rank) prefill(ctx context.Context, counts []int) error {
 	defer cancel()
 	exchanges, err := r.dispatcher.Prefill(ctx, counts[r.id])
 	if want := r.config.exchanges(counts); err == nil && exchanges != want {
-		err = fmt.Errorf("Prefill says that %d tokens travel in %d exchanges, not in %d", slices.Max(counts), exchanges, want)
+		err = fmt.Errorf("%d tokens travel in %d exchanges, not in %d", slices.Max(counts), exchanges, want)
 	}
 	r.prefills, r.tokens, r.times = true, counts[r.id], exchanges
 	return err
