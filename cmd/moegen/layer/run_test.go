@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/nvcc"
@@ -155,6 +156,7 @@ func TestRunFindsWrongKernels(t *testing.T) {
 			if !bytes.Contains(cfg.Program.Source, []byte(c.old)) {
 				t.Fatalf("the kernels have no %q any more", c.old)
 			}
+			SetProtocol(cfg.Program, cfg.Spec, gen.Bulk)
 			cfg.Program.Source = bytes.ReplaceAll(cfg.Program.Source, []byte(c.old), []byte(c.replacement))
 			cfg.Tokens, cfg.Steps, cfg.Transport = [][]int{{7, 5}}, 1, c.transport
 			result, err := Run(t.Context(), cfg)
