@@ -149,7 +149,7 @@ func (b *bits) step(t *testing.T, prefill bool, tokens [][]int) map[int][]byte {
 	outs := b.graphedOut
 	for e := range exchanges {
 		if prefill {
-			b.rig.dispatch(t)
+			b.dispatchAll(t)
 		} else {
 			b.launch(t, b.dispatch)
 		}

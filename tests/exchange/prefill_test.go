@@ -51,8 +51,8 @@ func (r *rig) begun(t testing.TB, tokens ...int) (exchanges int) {
 	return all[0]
 }
 
-// dispatch and combine do one exchange's half on all ranks.
-func (r *rig) dispatch(t testing.TB) {
+// dispatchAll and combineAll do one exchange's half on all ranks.
+func (r *rig) dispatchAll(t testing.TB) {
 	t.Helper()
 	for rank, d := range r.d {
 		if _, err := d.Dispatch(r.streams[rank], r.in[rank].rows()); err != nil {
@@ -61,7 +61,7 @@ func (r *rig) dispatch(t testing.TB) {
 	}
 }
 
-func (r *rig) combine(t testing.TB) {
+func (r *rig) combineAll(t testing.TB) {
 	t.Helper()
 	for rank, d := range r.d {
 		if _, err := d.Combine(r.streams[rank], moert.CombineArgs{Partial: d.PartialBuffer()}); err != nil {
@@ -162,9 +162,9 @@ func TestPrefillMistakes(t *testing.T) {
 			half := 0
 			next := func() {
 				if half%2 == 0 {
-					r.dispatch(t)
+					r.dispatchAll(t)
 				} else {
-					r.combine(t)
+					r.combineAll(t)
 				}
 				half++
 			}
@@ -200,11 +200,11 @@ func TestPrefillMistakes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.dispatch(t)
+		r.dispatchAll(t)
 		if err := d.SetGraphed(false); !errors.Is(err, moert.ErrOrder) {
 			t.Errorf("between Dispatch and Combine: %v", err)
 		}
-		r.combine(t)
+		r.combineAll(t)
 		r.synchronize(t)
 	})
 	r.close(t)
@@ -235,8 +235,8 @@ func TestPrefillTooManyTokens(t *testing.T) {
 					}
 				}
 				for range 2 {
-					r.dispatch(t)
-					r.combine(t)
+					r.dispatchAll(t)
+					r.combineAll(t)
 				}
 				r.synchronize(t)
 				for rank, d := range r.d {
@@ -262,8 +262,8 @@ func TestPrefillTooManyTokens(t *testing.T) {
 	if n := r.begun(t, 16, 0); n != 1 {
 		t.Errorf("16 tokens travel in %d exchanges", n)
 	}
-	r.dispatch(t)
-	r.combine(t)
+	r.dispatchAll(t)
+	r.combineAll(t)
 	r.synchronize(t)
 }
 
@@ -282,8 +282,8 @@ func TestPrefillAlone(t *testing.T) {
 	}
 	r.begun(t, 20, 3)
 	for range 2 {
-		r.dispatch(t)
-		r.combine(t)
+		r.dispatchAll(t)
+		r.combineAll(t)
 	}
 	r.synchronize(t)
 }
@@ -302,8 +302,8 @@ func TestPrefillKeepsCapacity(t *testing.T) {
 		r.setGraphed(t, false)
 		r.in[1] = inputs{}
 		for range r.begun(t, 40, 0) {
-			r.dispatch(t)
-			r.combine(t)
+			r.dispatchAll(t)
+			r.combineAll(t)
 		}
 		r.synchronize(t)
 		r.in[1] = kept
