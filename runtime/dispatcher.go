@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -37,6 +38,7 @@ type Dispatcher struct {
 	module    driver.Module
 	engine    engine
 	undo      []func() error
+	timeout   time.Duration // of waits for other ranks
 
 	capacity int
 	// graphedCapacity is what capacity was when graphed mode was left.
@@ -97,7 +99,7 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 	refusals := v.refusals
 	var failures []error
 	for _, t := range v.usable {
-		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens}
+		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens, timeout: o.timeout}
 		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o, v.windows))
 		if err == nil {
 			d.refusals = refusals

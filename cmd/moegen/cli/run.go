@@ -28,7 +28,9 @@ GPUs the exchange runs on emulated ones.
   moegen run -mode explore -seeds 1000 -ranks 2 -sms 2 -tokens 1/0,2 moe.yaml
 
 -tokens has one item for each step: a number for all ranks, or one for each
-rank with slashes between. Steps beyond the list start it again.
+rank with slashes between. Steps beyond the list start it again. A step with
+more tokens than fit into a captured one is a prefill, where the spec allows
+max_prefill_tokens; it runs among the eager steps and between the replays.
 
 The PTX that "moegen generate" left beside the spec is used where it fits;
 otherwise the kernels are compiled, which takes nvcc. -ranks and -sms make
@@ -189,9 +191,13 @@ func newRunJob(o *runFlags, arg string) (*runJob, error) {
 		}
 		j.capacity, limit = o.capacity, "-capacity"
 	}
+	most := j.capacity
+	if s.MaxPrefillTokens > 0 {
+		most, limit = s.MaxPrefillTokens, "max_prefill_tokens"
+	}
 	if o.tokens == "" {
-		j.tokens = defaultTokens(s.EPSize, j.capacity)
-	} else if j.tokens, err = parseTokens(o.tokens, s.EPSize, j.capacity, limit); err != nil {
+		j.tokens = defaultTokens(s.EPSize, j.capacity, most)
+	} else if j.tokens, err = parseTokens(o.tokens, s.EPSize, most, limit); err != nil {
 		return nil, &argumentError{fmt.Errorf("-tokens %s: %w", o.tokens, err)}
 	}
 	if err := j.chooseTransports(); err != nil {

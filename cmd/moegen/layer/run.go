@@ -70,7 +70,7 @@ func (x *run) describe() {
 }
 
 func (x *run) steps(ctx context.Context) error {
-	total := x.config.Steps + x.config.Replays
+	total, prefills := x.config.Steps+x.config.Replays, 0
 	for i := range total {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -84,9 +84,14 @@ func (x *run) steps(ctx context.Context) error {
 				return fmt.Errorf("capture: %w", err)
 			}
 		}
-		if err := x.step(i, index, graph); err != nil {
-			kind := map[bool]string{false: "step", true: "replay"}[graph]
-			return fmt.Errorf("%s %d: %w", kind, index, err)
+		counts := x.config.Tokens[index%len(x.config.Tokens)]
+		s := Step{Index: index, Graph: graph}
+		if x.config.prefill(counts) {
+			s = Step{Index: prefills, Prefill: true}
+			prefills++
+		}
+		if err := x.step(ctx, i, s, counts, x.config.early(index)); err != nil {
+			return fmt.Errorf("%s: %w", s.Name(), err)
 		}
 		if x.config.Progress != nil {
 			x.config.Progress(i+1, total)
@@ -110,8 +115,7 @@ func (x *run) drive(f func(r *rank) error) error {
 
 // step runs and verifies the i-th step of all. Everything is enqueued on all
 // ranks before any of them is waited for: their kernels wait for each other.
-func (x *run) step(i, index int, graph bool) error {
-	counts := x.config.Tokens[index%len(x.config.Tokens)]
+func (x *run) step(ctx context.Context, i int, s Step, counts []int, early bool) error {
 	references := x.references(i, counts)
 	for id, r := range x.ranks {
 		in := make([]*input, len(references))
@@ -123,14 +127,8 @@ func (x *run) step(i, index int, graph bool) error {
 		}
 	}
 	// The address of Combine's own buffer is known once it has run.
-	poisoned := x.ranks[0].combined.Out.Ptr != 0
-	err := x.drive(func(r *rank) error {
-		if graph {
-			return r.exec.Launch(r.stream)
-		}
-		return r.enqueue(moert.HostTokens(counts[r.id]), x.config.early(index))
-	})
-	if err != nil {
+	_, poisoned := x.ranks[0].combined[s.Prefill]
+	if err := x.enqueue(ctx, s, counts, early); err != nil {
 		return err
 	}
 	var failures []error
@@ -142,12 +140,42 @@ func (x *run) step(i, index int, graph bool) error {
 	if failures != nil {
 		return errors.Join(failures...)
 	}
-	return x.verify(references, Step{Index: index, Graph: graph}, i, poisoned)
+	return x.verify(references, s, i, poisoned)
+}
+
+// enqueue puts a step on all ranks' streams.
+func (x *run) enqueue(ctx context.Context, s Step, counts []int, early bool) error {
+	for _, r := range x.ranks {
+		if err := r.dispatcher.SetGraphed(!s.Prefill); err != nil {
+			return fmt.Errorf("rank %d: %w", r.id, err)
+		}
+		r.prefills, r.times = false, 1
+	}
+	if s.Prefill {
+		// Whatever the driver, Prefill waits for all ranks.
+		if err := parallel(len(x.ranks), len(x.ranks), func(i int) error { return x.ranks[i].prefill(ctx, counts) }); err != nil {
+			return err
+		}
+		return x.drive((*rank).enqueue)
+	}
+	return x.drive(func(r *rank) error {
+		if s.Graph {
+			return r.exec.Launch(r.stream)
+		}
+		if err := r.begin(moert.HostTokens(counts[r.id]), early); err != nil {
+			return err
+		}
+		return r.enqueue()
+	})
 }
 
 // references makes the inputs of all layers and ranks of the i-th step.
 func (x *run) references(i int, counts []int) []*reference {
-	return makeReferences(x.inputs, x.owner, x.config.Layers, i, counts, x.config.Capacity)
+	refs := makeReferences(x.inputs, x.owner, x.config.Layers, i, counts, x.config.capacity(counts))
+	for _, ref := range refs {
+		ref.prefill = x.config.prefill(counts)
+	}
+	return refs
 }
 
 func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capacity int) []*reference {
