@@ -1,0 +1,445 @@
+package rendezvous
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// hub is rank 0's part of a group: it listens, and everything goes through it.
+type hub struct {
+	cfg    *Config
+	secret []byte
+	ln     net.Listener
+	log    *slog.Logger
+	done   chan struct{} // closed by close
+
+	mu       sync.Mutex
+	seats    []*seat // by rank, nil until it has come
+	complete chan struct{}
+	formed   bool // welcomes are sent; nobody else is let in
+	failed   bool // they say that there is no group
+	refused  []string
+	rejected uint64 // connections that did not become members
+	pending  int    // connections that may still
+	rounds   map[where]*round
+	post     *post
+	closed   bool
+}
+
+// seat is a member's place at the hub.
+type seat struct {
+	member Member
+	conn   *conn
+	queue  chan frame
+	heard  time.Time
+	left   bool // in order
+	gone   bool
+}
+
+type frame struct {
+	kind    kind
+	payload []byte
+}
+
+const (
+	// maxPending bounds the strangers that are listened to at a time.
+	maxPending = 256
+	// maxQueue is how many frames may wait for a rank that does not read.
+	maxQueue = 256
+	// sendLimit is how long it may take to write a frame.
+	sendLimit = 10 * time.Second
+)
+
+// listen starts the hub. It ends with close.
+func listen(ctx context.Context, cfg *Config, secret []byte, loopback bool) (*hub, error) {
+	ln, err := bind(ctx, cfg, loopback)
+	if err != nil {
+		return nil, err
+	}
+	h := &hub{cfg: cfg, secret: secret, ln: ln, log: cfg.Logger, done: make(chan struct{}), seats: make([]*seat, cfg.Size),
+		complete: make(chan struct{}), rounds: map[where]*round{}}
+	go h.accept()
+	go h.form(ctx)
+	return h, nil
+}
+
+// bind listens at the address, or, where that is a name for this host that no
+// interface has (of a Kubernetes service), on all interfaces.
+func bind(ctx context.Context, cfg *Config, loopback bool) (net.Listener, error) {
+	addr, err := net.DefaultResolver.LookupNetIP(ctx, "ip", hostOf(cfg.Address))
+	if err != nil {
+		return nil, fmt.Errorf("rank 0's address %s: %w", cfg.Address, err)
+	}
+	if loopback && !addr[0].Unmap().IsLoopback() {
+		return nil, fmt.Errorf("rank 0 listens at %s, which other hosts can reach, and there is no secret: set %s (or %s) to the same random text on all ranks, or use 127.0.0.1", cfg.Address, TokenEnv, TokenFileEnv)
+	}
+	var lc net.ListenConfig
+	_, port, _ := net.SplitHostPort(cfg.Address)
+	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(addr[0].Unmap().String(), port))
+	if errors.Is(err, syscall.EADDRNOTAVAIL) && !loopback {
+		ln, err = lc.Listen(ctx, "tcp", ":"+port)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w; something else listens there, another group perhaps: set %s to a free port on all ranks", err, AddressEnv)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rank 0 cannot listen: %w", err)
+	}
+	return ln, nil
+}
+
+func hostOf(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	return host
+}
+
+func (h *hub) accept() {
+	for {
+		c, err := h.ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors, for example
+			h.log.Warn("moegen rendezvous cannot accept", "err", err)
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		h.mu.Lock()
+		h.pending++
+		full := h.pending > maxPending
+		h.mu.Unlock()
+		if full {
+			h.reject(c, errors.New("too many at a time"))
+			continue
+		}
+		go h.serve(c)
+	}
+}
+
+// reject closes a connection that has not become a member, and no more.
+func (h *hub) reject(c net.Conn, why error) {
+	c.Close()
+	h.mu.Lock()
+	h.pending--
+	h.rejected++
+	ended := h.closed
+	h.mu.Unlock()
+	if !ended {
+		h.log.Warn("moegen rendezvous turned a connection away", "from", c.RemoteAddr().String(), "because", why.Error())
+	}
+}
+
+// serve handles one connection to its end.
+func (h *hub) serve(c net.Conn) {
+	if err := c.SetDeadline(time.Now().Add(handshakeLimit)); err != nil {
+		h.reject(c, err)
+		return
+	}
+	x, err := accepted(c, h.secret)
+	if err != nil {
+		h.reject(c, err)
+		return
+	}
+	k, p, err := x.receive()
+	if err == nil && k != kindHello {
+		err = fmt.Errorf("frame %d before the hello", k)
+	}
+	var m Member
+	if err == nil {
+		err = json.Unmarshal(p, &m)
+	}
+	if err != nil {
+		h.reject(c, err)
+		return
+	}
+	s, err := h.admit(m, x)
+	if err != nil {
+		_ = x.send(kindRefused, []byte(err.Error()), time.Second) // it is refused either way
+		h.reject(c, err)
+		return
+	}
+	go h.write(s)
+	h.read(s)
+}
+
+// admit gives a member its seat.
+func (h *hub) admit(m Member, x *conn) (*seat, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	who := fmt.Sprintf("rank %d (%s, pid %d)", m.Rank, m.Host, m.PID)
+	own := h.cfg
+	var err error
+	switch {
+	case h.closed || h.formed:
+		err = fmt.Errorf("%s comes too late: the group has formed, or has failed to", who)
+	case m.Group != own.Group:
+		err = fmt.Errorf("%s belongs to group %q, and at %s is group %q", who, m.Group, own.Address, own.Group)
+	case m.Generation != own.Generation:
+		err = fmt.Errorf("%s is of generation %d, and the group at %s of generation %d", who, m.Generation, own.Address, own.Generation)
+	case m.Rank < 0 || m.Rank >= own.Size:
+		err = fmt.Errorf("%s is not in a group of %d, the size that rank 0 has been told", who, own.Size)
+		h.refused = append(h.refused, err.Error())
+	case h.seats[m.Rank] != nil:
+		o := h.seats[m.Rank].member
+		err = fmt.Errorf("%s comes second: rank %d is there already (%s, pid %d)", who, m.Rank, o.Host, o.PID)
+		h.refused = append(h.refused, err.Error())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := x.c.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	x.limit = MaxMessage + 64
+	s := &seat{member: m, conn: x, queue: make(chan frame, maxQueue), heard: time.Now()}
+	h.seats[m.Rank] = s
+	h.pending--
+	if !slices.Contains(h.seats, nil) {
+		close(h.complete)
+	}
+	return s, nil
+}
+
+// form waits for all ranks and then tells them all how it went.
+func (h *hub) form(ctx context.Context) {
+	go h.watch()
+	select {
+	case <-h.complete:
+	case <-ctx.Done():
+	case <-h.done:
+		return
+	}
+	w := welcome{Members: make([]Member, h.cfg.Size)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.formed {
+		return
+	}
+	h.formed = true
+	var missing []int
+	var here []Member
+	for r, s := range h.seats {
+		if s == nil {
+			missing = append(missing, r)
+		} else {
+			w.Members[r], here = s.member, append(here, s.member)
+		}
+	}
+	problems := append(differences(here), h.refused...)
+	if len(problems) > 0 {
+		w.Kind = "mismatch"
+	}
+	if missing != nil {
+		problems = append([]string{fmt.Sprintf("%s did not come to %s before rank 0's deadline (%d connections were turned away)",
+			ranks(missing), h.cfg.Address, h.rejected)}, problems...)
+		w.Kind = "missing"
+	}
+	w.Error = joinProblems(problems)
+	if h.failed = w.Error != ""; !h.failed {
+		h.openPost(&w)
+	}
+	for r, s := range h.seats {
+		if s == nil {
+			continue
+		}
+		if h.post != nil {
+			w.Ticket = []byte(h.post.tickets[r])
+		}
+		h.push(s, kindWelcome, encodeJSON(w))
+	}
+	h.ln.Close() // nobody else is expected
+}
+
+// openPost makes the way for descriptors, if all ranks are on one host.
+func (h *hub) openPost(w *welcome) {
+	for _, m := range w.Members {
+		if m.HostID != w.Members[0].HostID {
+			w.NoFDs = fmt.Sprintf("rank %d is on %s and rank 0 on %s", m.Rank, m.Host, w.Members[0].Host)
+			return
+		}
+	}
+	p, err := newPost(h.cfg.Size)
+	if err != nil {
+		w.NoFDs = err.Error()
+		return
+	}
+	h.post, w.Socket = p, p.path
+}
+
+// push queues a frame; mu is held. A rank that reads nothing is cut off.
+func (h *hub) push(s *seat, k kind, payload []byte) {
+	if s.left || s.gone {
+		return
+	}
+	select {
+	case s.queue <- frame{k, payload}:
+	default:
+		s.conn.close() // read notices
+	}
+}
+
+func (h *hub) write(s *seat) {
+	for {
+		select {
+		case f := <-s.queue:
+			if s.conn.send(f.kind, f.payload, sendLimit) != nil {
+				s.conn.close()
+				return
+			}
+		case <-h.done:
+			for { // what is queued still goes out
+				select {
+				case f := <-s.queue:
+					if s.conn.send(f.kind, f.payload, time.Second) != nil {
+						s.conn.close()
+						return
+					}
+				default:
+					s.conn.close()
+					return
+				}
+			}
+		}
+	}
+}
+
+// read handles a member's frames until it is gone.
+func (h *hub) read(s *seat) {
+	for {
+		k, p, err := s.conn.receive()
+		if err == nil {
+			err = h.handle(s, k, p)
+		}
+		if err == nil {
+			continue
+		}
+		s.conn.close()
+		what := "exited"
+		switch {
+		case brokeProtocol(err):
+			what = "was cut off: it sent " + err.Error()
+		case s.member.HostID != h.cfg.hostID:
+			what = "exited, or the network to its host broke"
+		}
+		h.mu.Lock()
+		h.lose(s, what)
+		h.mu.Unlock()
+		return
+	}
+}
+
+// brokeProtocol says whether an error is of the other side's making, and not
+// of a connection's end.
+func brokeProtocol(err error) bool {
+	var ne net.Error
+	return !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.ErrClosedPipe) && !errors.As(err, &ne)
+}
+
+// handle does what a member's frame asks for.
+func (h *hub) handle(s *seat, k kind, p []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.heard = time.Now()
+	switch k {
+	case kindBeat:
+		return nil
+	case kindBye:
+		h.leave(s)
+		return nil
+	case kindGather, kindGiveUp:
+		w, rest, err := decodeWhere(p)
+		if err != nil {
+			return err
+		}
+		if k == kindGiveUp {
+			return h.giveUp(s, w, string(rest))
+		}
+		return h.arrive(s, w, rest)
+	}
+	return fmt.Errorf("a frame of kind %d", k)
+}
+
+// lose notes that a member is gone, and tells everybody; mu is held.
+func (h *hub) lose(s *seat, what string) {
+	if s.gone || s.left || h.closed || h.failed {
+		return
+	}
+	s.gone = true
+	e := &RankError{s.member.Rank, s.member.Host, s.member.PID, what}
+	h.log.Warn("moegen group lost a rank", "rank", e.Rank, "host", e.Host, "pid", e.PID, "what", what)
+	if !h.formed {
+		h.formed = true
+		e.What += " while the group formed"
+		h.ln.Close()
+	}
+	for _, o := range h.seats {
+		if o != nil {
+			h.push(o, kindGone, encodeJSON(e))
+		}
+	}
+}
+
+// watch sends signs of life, and notices who gives none.
+func (h *hub) watch() {
+	tick := time.NewTicker(h.cfg.Heartbeat)
+	defer tick.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-h.done:
+			return
+		case <-tick.C:
+		}
+		now := time.Now()
+		h.mu.Lock()
+		ages := make([]time.Duration, len(h.seats))
+		for r, s := range h.seats {
+			if ages[r] = -1; s == nil {
+				continue
+			}
+			if now.Sub(last) > h.cfg.Silence/2 {
+				s.heard = now // it was this process that stood still
+			}
+			ages[r] = now.Sub(s.heard)
+			if ages[r] > h.cfg.Silence {
+				h.lose(s, silent(ages[r]))
+				s.conn.close()
+			}
+		}
+		for _, s := range h.seats {
+			if s != nil && len(s.queue) == 0 {
+				h.push(s, kindBeat, encodeAges(ages))
+			}
+		}
+		h.mu.Unlock()
+		last = now
+	}
+}
+
+func silent(age time.Duration) string {
+	return fmt.Sprintf("has given no sign of life for %v: it is stopped, or its host is gone", age.Round(100*time.Millisecond))
+}
+
+// close ends the hub. What is queued for the ranks still reaches them.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
+	}
+	h.closed = true
+	h.ln.Close()
+	if h.post != nil {
+		h.post.close()
+	}
+	close(h.done)
+}
