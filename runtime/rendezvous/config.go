@@ -31,9 +31,12 @@ type Config struct {
 	Silence time.Duration
 	Logger  *slog.Logger
 
-	// For tests: another host, and a look at how far Join has come.
-	host, hostID string
-	stage        func(string)
+	// Host is the host's name; default os.Hostname. Giving one makes the rank a
+	// rank of another host than those with another name, wherever it runs.
+	Host string
+
+	hostID string
+	stage  func(string) // for tests: how far Join has come
 }
 
 // Place is a process's place in a group; see FromEnv.
@@ -83,13 +86,12 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.host == "" {
-		if c.host, err = os.Hostname(); err != nil {
-			c.host = "unknown host"
+	c.hostID = c.Host
+	if c.Host == "" {
+		if c.Host, err = os.Hostname(); err != nil {
+			c.Host = "unknown host"
 		}
-	}
-	if c.hostID == "" {
-		c.hostID = hostID(c.host)
+		c.hostID = hostID(c.Host)
 	}
 	if c.stage == nil {
 		c.stage = func(string) {}
@@ -107,5 +109,5 @@ func hostID(name string) string {
 
 func (c *Config) member() Member {
 	return Member{Protocol: Protocol, Rank: c.Rank, Size: c.Size, Group: c.Group, Generation: c.Generation,
-		Host: c.host, HostID: c.hostID, PID: os.Getpid(), Same: c.Same, Data: c.Data}
+		Host: c.Host, HostID: c.hostID, PID: os.Getpid(), Same: c.Same, Data: c.Data}
 }
