@@ -2,11 +2,13 @@ package runtime
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -38,7 +40,9 @@ type JoinOptions struct {
 	Heartbeat, Silence time.Duration
 	Logger             *slog.Logger // nil: slog's default
 
-	host string // for tests: pretend to be there
+	// Host replaces the name of the host. Ranks of other names count as being on
+	// other hosts, wherever they run: to try what needs several.
+	Host string
 }
 
 // Place is a process's place in a group.
@@ -61,7 +65,11 @@ type gpuIdentity struct {
 	UUID   string
 	PCI    string
 	Fabric bool // handles that other hosts can open
+	// Process tells processes apart: emulated GPUs are not the same in two.
+	Process string
 }
+
+var processID = sync.OnceValue(rand.Text)
 
 // Join makes this process one rank of a group, and returns when all ranks are
 // there. It fails on all of them, naming who, if one does not come before the
@@ -103,7 +111,7 @@ func Join(ctx context.Context, drv driver.Driver, o JoinOptions) (*ProcessGroup,
 		return nil, err
 	}
 	session, err := rendezvous.Join(ctx, rendezvous.Config{Place: o.Place, Generation: o.Generation, Token: o.Token, Same: same, Data: data,
-		Heartbeat: o.Heartbeat, Silence: o.Silence, Logger: o.Logger, Host: o.host}, os.Getenv)
+		Heartbeat: o.Heartbeat, Silence: o.Silence, Logger: o.Logger, Host: o.Host}, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +148,7 @@ func (o *JoinOptions) device(drv driver.Driver) (driver.Device, error) {
 func identify(d driver.Device) (gpuIdentity, error) {
 	info := d.Info()
 	fabric, err := d.Attribute(driver.AttrFabricSupported)
-	return gpuIdentity{Name: info.Name, UUID: info.UUID, PCI: info.PCI, Fabric: fabric != 0}, err
+	return gpuIdentity{Name: info.Name, UUID: info.UUID, PCI: info.PCI, Fabric: fabric != 0, Process: processID()}, err
 }
 
 var handleNames = map[driver.HandleKind]string{driver.HandleNone: "none", driver.HandlePosixFD: "file descriptors", driver.HandleFabric: "fabric"}
@@ -163,7 +171,7 @@ func (g *ProcessGroup) meet(o *JoinOptions) error {
 			return fmt.Errorf("%w: ranks %d and %d are both on GPU %s of %s: each rank needs its own (JoinOptions.Device, or Share)", ErrGroup, other, r, p.UUID, m.Host)
 		}
 		gpus[at] = r
-		g.oneProcess = (r == 0 || g.oneProcess) && m.HostID == members[0].HostID && m.PID == members[0].PID
+		g.oneProcess = (r == 0 || g.oneProcess) && p.Process == g.peers[0].Process
 	}
 	g.hosts = len(hosts)
 	switch reason := g.session.NoFDs(); {

@@ -294,7 +294,7 @@ func (g *ProcessGroup) Collective(ctx context.Context, rank int) (driver.Collect
 	if g.comm, g.commErr = comm, err; err != nil && ctx.Err() != nil {
 		g.commErr = nil // another try may have more time
 	}
-	if comm != nil && g.session.Err() != nil {
+	if comm != nil && lost(g.session.Err()) {
 		go comm.Abort() // failed has been and gone
 	}
 	return comm, err
@@ -405,6 +405,12 @@ func (g *ProcessGroup) Leave(rank int, release func() error) error {
 	return nil
 }
 
+// lost says whether a rank is gone, and not the group at an end in order.
+func lost(err error) bool {
+	var gone *RankError
+	return errors.As(err, &gone)
+}
+
 // failed ends what waits for a rank that is gone.
 func (g *ProcessGroup) failed(err error) {
 	g.log.Error("moegen group failed", "rank", g.rank, "err", err.Error())
@@ -440,7 +446,7 @@ func (g *ProcessGroup) Close() error {
 	defer g.mu.Unlock()
 	errs := g.left
 	if g.comm != nil {
-		if gone != nil {
+		if lost(gone) {
 			errs = append(errs, g.comm.Abort())
 		} else {
 			errs = append(errs, g.comm.Close())

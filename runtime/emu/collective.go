@@ -80,7 +80,7 @@ type collective struct {
 	depth  int
 	group  []collPart
 	stream *stream
-	closed bool
+	closed atomic.Bool
 }
 
 // collPart is one call inside a group.
@@ -114,7 +114,7 @@ func (c *collective) enter(op string) error {
 	if err := c.comm.d.enter(op, c.dev); err != nil {
 		return err
 	}
-	if c.closed {
+	if c.closed.Load() {
 		return fail(op, driver.CodeInvalidHandle, "the communicator was closed")
 	}
 	return nil
@@ -206,14 +206,14 @@ func (c *collective) Close() error {
 	if err := c.dev.idle(); err != nil {
 		c.comm.d.log.Debug("destroying a communicator after a device error", "device", c.dev.ordinal, "err", err)
 	}
-	c.closed = true
+	c.closed.Store(true)
 	return nil
 }
 
 // Abort closes the communicator and fails this rank's device if an operation
 // of it is still waiting for its peers.
 func (c *collective) Abort() error {
-	c.closed = true
+	c.closed.Store(true)
 	return nil
 }
 

@@ -29,7 +29,8 @@ func (s *Session) Err() error {
 }
 
 // OnFailure calls f, in a goroutine of its own, when the group is at an end
-// other than by Close, at once if it is already. After stop f is not started.
+// other than by ranks that leave it in order, at once if it is already. After
+// stop f is not started.
 func (s *Session) OnFailure(f func(error)) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,7 @@ func (s *Session) connect(ctx context.Context, secret []byte, loopback bool) err
 		h.mu.Lock()
 		h.pending++
 		h.mu.Unlock()
-		go h.serve(far)
+		h.served.Go(func() { h.serve(far) })
 		s.hub = h
 		if s.conn, err = handshake(near, secret, handshakeLimit); err != nil {
 			h.close()

@@ -21,6 +21,7 @@ type hub struct {
 	ln     net.Listener
 	log    *slog.Logger
 	done   chan struct{} // closed by close
+	served sync.WaitGroup
 
 	mu       sync.Mutex
 	seats    []*seat // by rank, nil until it has come
@@ -121,7 +122,7 @@ func (h *hub) accept() {
 			h.reject(c, errors.New("too many at a time"))
 			continue
 		}
-		go h.serve(c)
+		h.served.Go(func() { h.serve(c) })
 	}
 }
 
@@ -167,7 +168,7 @@ func (h *hub) serve(c net.Conn) {
 		h.reject(c, err)
 		return
 	}
-	go h.write(s)
+	h.served.Go(func() { h.write(s) })
 	h.read(s)
 }
 
@@ -432,8 +433,8 @@ func silent(age time.Duration) string {
 // close ends the hub. What is queued for the ranks still reaches them.
 func (h *hub) close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
+		h.mu.Unlock()
 		return
 	}
 	h.closed = true
@@ -442,4 +443,11 @@ func (h *hub) close() {
 		h.post.close()
 	}
 	close(h.done)
+	h.mu.Unlock()
+	gone := make(chan struct{})
+	go func() { h.served.Wait(); close(gone) }()
+	select {
+	case <-gone:
+	case <-time.After(time.Second): // a stranger in the middle of its handshake
+	}
 }

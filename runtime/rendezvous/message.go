@@ -115,12 +115,13 @@ func encodeAges(ages []time.Duration) []byte {
 	return b
 }
 
-// decodeAges is the reverse; -1 stands for a rank that has not come.
-func decodeAges(p []byte, size int) ([]time.Duration, error) {
-	if len(p) != 4*size {
-		return nil, fmt.Errorf("ages of %d bytes for %d ranks", len(p), size)
+// decodeAges is the reverse; -1 stands for a rank that has not come. There are
+// as many as rank 0 believes that there are ranks.
+func decodeAges(p []byte) ([]time.Duration, error) {
+	if len(p)%4 != 0 || len(p) > 4*MaxSize {
+		return nil, fmt.Errorf("ages of %d bytes", len(p))
 	}
-	out := make([]time.Duration, size)
+	out := make([]time.Duration, len(p)/4)
 	for i := range out {
 		if ms := binary.BigEndian.Uint32(p[4*i:]); ms == absent {
 			out[i] = -1

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -139,14 +140,14 @@ func (p *post) identify(c *net.UnixConn) (int, error) {
 	for rank, t := range p.tickets {
 		if t == string(ticket[:n]) && p.conns[rank] == nil && !p.closed {
 			p.conns[rank] = c
+			if !slices.Contains(p.conns, nil) {
+				p.ln.Close() // nobody else is expected; the socket's name goes with it
+			}
 			return rank, c.SetDeadline(time.Time{})
 		}
 	}
 	return 0, errors.New("no such ticket")
 }
-
-// settled ends the listening once every rank is there.
-func (p *post) settled() { p.ln.Close() }
 
 // take adds a rank's descriptor to its round, and sends everything to everybody
 // when it is complete. Rounds begin when all ranks have ended the one before:

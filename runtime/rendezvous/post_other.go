@@ -15,7 +15,6 @@ type post struct {
 }
 
 func newPost(int) (*post, error) { return nil, errNoPost }
-func (*post) settled()           {}
 func (*post) close()             {}
 
 type mailbox struct{}

@@ -139,8 +139,8 @@ func (s *Session) form(ctx context.Context) error {
 			s.noFDs = fmt.Sprintf("rank %d: %s", r, why)
 		}
 	}
-	if s.hub != nil && s.hub.post != nil {
-		s.hub.post.settled()
+	if s.hub != nil && s.hub.post != nil && s.noFDs != "" {
+		s.hub.post.close() // of no use
 	}
 	s.cfg.stage("formed")
 	return nil
@@ -171,7 +171,7 @@ func (s *Session) read() {
 		}
 		what := "exited"
 		if brokeProtocol(err) {
-			what = "sent " + err.Error()
+			what = "broke the protocol: it sent " + err.Error()
 		} else if !errors.Is(err, io.EOF) && s.remoteHub() {
 			what = "exited, or the network to its host broke"
 		}
@@ -199,7 +199,8 @@ func (s *Session) lose(what string) {
 	s.mu.Unlock()
 	switch {
 	case orderly:
-		s.fail(fmt.Errorf("rank 0 (%s, pid %d) has left the group", e.Host, e.PID))
+		// No failure: rank 0 leaves when all have done with what they shared.
+		s.end(fmt.Errorf("rank 0 (%s, pid %d) has left the group", e.Host, e.PID), false)
 	case !formed:
 		s.fail(fmt.Errorf("rank 0 at %s %s while the group formed", s.cfg.Address, what))
 	default:
@@ -213,7 +214,7 @@ func (s *Session) handle(k kind, p []byte) error {
 	s.mu.Unlock()
 	switch k {
 	case kindBeat:
-		ages, err := decodeAges(p, s.cfg.Size)
+		ages, err := decodeAges(p)
 		if err != nil {
 			return err
 		}
@@ -308,7 +309,9 @@ func (s *Session) beat() {
 }
 
 // fail ends the group, for the first reason that there is.
-func (s *Session) fail(err error) {
+func (s *Session) fail(err error) { s.end(err, true) }
+
+func (s *Session) end(err error, tell bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil || s.closed {
@@ -321,7 +324,9 @@ func (s *Session) fail(err error) {
 		c <- answer{err: err}
 	}
 	for _, f := range s.watchers {
-		go f(err)
+		if tell {
+			go f(err)
+		}
 	}
 }
 
