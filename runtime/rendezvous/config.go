@@ -46,7 +46,7 @@ type Place struct {
 	LocalSize  int    // how many those are; 0 if unknown
 	Address    string // host:port where rank 0 listens
 	Group      string // names the group; equal on all ranks
-	Source     string // who says so: "torchrun", "Open MPI", ...
+	Source     string // who says so: "Open MPI", "Slurm", ...
 }
 
 const (
@@ -56,7 +56,9 @@ const (
 	defaultDeadline = 5 * time.Minute
 	// handshakeLimit is how long a stranger may take to become a member.
 	handshakeLimit = 5 * time.Second
-	maxData        = 16 << 10
+	// lingerLimit is how long rank 0 waits to tell late ranks why there is no group.
+	lingerLimit = time.Second
+	maxData     = 16 << 10
 )
 
 // complete checks the configuration and fills in the defaults.

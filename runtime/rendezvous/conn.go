@@ -92,11 +92,14 @@ func dialed(c net.Conn, secret []byte) (*conn, error) {
 // accepted does the handshake of the side that listens.
 func accepted(c net.Conn, secret []byte) (*conn, error) {
 	hello := make([]byte, len(magic)+nonceSize)
-	if _, err := io.ReadFull(c, hello); err != nil {
+	if _, err := io.ReadFull(c, hello[:len(magic)]); err != nil {
 		return nil, err
 	}
 	if string(hello[:len(magic)]) != magic {
 		return nil, errForeign
+	}
+	if _, err := io.ReadFull(c, hello[len(magic):]); err != nil {
+		return nil, err
 	}
 	theirs, mine := hello[len(magic):], make([]byte, nonceSize)
 	rand.Read(mine)

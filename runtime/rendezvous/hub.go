@@ -26,8 +26,10 @@ type hub struct {
 	mu       sync.Mutex
 	seats    []*seat // by rank, nil until it has come
 	complete chan struct{}
-	formed   bool // welcomes are sent; nobody else is let in
-	failed   bool // they say that there is no group
+	formed   bool         // welcomes are sent; nobody else is let in
+	failed   bool         // they say that there is no group
+	lost     error        // the rank that was lost while the group formed
+	late     map[int]bool // ranks that came after that
 	refused  []string
 	rejected uint64 // connections that did not become members
 	pending  int    // connections that may still
@@ -180,6 +182,9 @@ func (h *hub) admit(m Member, x *conn) (*seat, error) {
 	own := h.cfg
 	var err error
 	switch {
+	case h.lost != nil:
+		err = h.lost
+		h.late[m.Rank] = true
 	case h.closed || h.formed:
 		err = fmt.Errorf("%s comes too late: the group has formed, or has failed to", who)
 	case m.Group != own.Group:
@@ -378,13 +383,31 @@ func (h *hub) lose(s *seat, what string) {
 	e := &RankError{s.member.Rank, s.member.Host, s.member.PID, what}
 	h.log.Warn("moegen group lost a rank", "rank", e.Rank, "host", e.Host, "pid", e.PID, "what", what)
 	if !h.formed {
-		h.formed = true
 		e.What += " while the group formed"
-		h.ln.Close()
+		h.formed, h.lost, h.late = true, e, map[int]bool{}
 	}
 	for _, o := range h.seats {
 		if o != nil {
 			h.push(o, kindGone, encodeJSON(e))
+		}
+	}
+}
+
+// linger gives ranks that have not come yet the time to learn that the group
+// has lost one while it formed.
+func (h *hub) linger(limit time.Duration) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		h.mu.Lock()
+		expected := 0
+		for r, s := range h.seats {
+			if s == nil && !h.late[r] {
+				expected++
+			}
+		}
+		done := h.lost == nil || expected == 0
+		h.mu.Unlock()
+		if done {
+			return
 		}
 	}
 }

@@ -79,6 +79,9 @@ func Join(ctx context.Context, cfg Config, getenv func(string) string) (*Session
 		return nil, fmt.Errorf("rank %d of %d cannot join the group at %s: %w", cfg.Rank, cfg.Size, cfg.Address, err)
 	}
 	if err := s.form(ctx); err != nil {
+		if s.hub != nil {
+			s.hub.linger(lingerLimit)
+		}
 		s.shut()
 		return nil, fmt.Errorf("rank %d of %d: no group at %s: %w", cfg.Rank, cfg.Size, cfg.Address, err)
 	}
