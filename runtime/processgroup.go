@@ -35,6 +35,7 @@ type ProcessGroup struct {
 	closing bool
 	leaving sync.WaitGroup // releases that wait for the other ranks
 	left    []error        // of those that have run
+	waiting int            // releases that have not run
 	shared  uint64         // handles imported
 }
 
@@ -391,6 +392,9 @@ func (g *ProcessGroup) Leave(rank int, release func() error) error {
 	}
 	all := g.session.Leave(leaveLimit)
 	g.leaving.Add(1)
+	g.mu.Lock()
+	g.waiting++
+	g.mu.Unlock()
 	go func() {
 		defer g.leaving.Done()
 		err := <-all
@@ -400,6 +404,7 @@ func (g *ProcessGroup) Leave(rank int, release func() error) error {
 		err = errors.Join(err, g.dev.Synchronize(), release())
 		g.mu.Lock()
 		g.left = append(g.left, err)
+		g.waiting--
 		g.mu.Unlock()
 	}()
 	return nil
@@ -409,6 +414,12 @@ func (g *ProcessGroup) Leave(rank int, release func() error) error {
 func lost(err error) bool {
 	var gone *RankError
 	return errors.As(err, &gone)
+}
+
+// isGone says whether it is this rank that is gone.
+func isGone(err error, rank int) bool {
+	var gone *RankError
+	return errors.As(err, &gone) && gone.Rank == rank
 }
 
 // failed ends what waits for a rank that is gone.

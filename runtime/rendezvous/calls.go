@@ -17,6 +17,13 @@ func (s *Session) Rank() int         { return s.cfg.Rank }
 func (s *Session) Size() int         { return s.cfg.Size }
 func (s *Session) Members() []Member { return s.members }
 
+// Config is what the rank joined with, without the secret.
+func (s *Session) Config() Config {
+	c := s.cfg
+	c.Token = ""
+	return c
+}
+
 // Err is why the group is at an end, nil while it is not: a *RankError once a
 // rank is gone, ErrClosed after Close.
 func (s *Session) Err() error {

@@ -135,7 +135,10 @@ func TestStages(t *testing.T) {
 	} {
 		for _, stage := range c.stages {
 			for _, how := range []string{"kill", "exit", "stop"} {
-				t.Run(fmt.Sprintf("%s rank %d %s", how, c.victim, stage), func(t *testing.T) { stageCase(t, c.victim, stage, how) })
+				t.Run(fmt.Sprintf("%s rank %d %s", how, c.victim, stage), func(t *testing.T) {
+					t.Parallel()
+					stageCase(t, c.victim, stage, how)
+				})
 			}
 		}
 	}

@@ -239,7 +239,7 @@ func (s *Session) handle(k kind, p []byte) error {
 			return errors.New("a second welcome")
 		}
 	case kindRefused:
-		s.fail(fmt.Errorf("%w: rank 0 refuses: %s", ErrMismatch, p))
+		s.fail(fmt.Errorf("rank 0 refuses: %s", p))
 	case kindGone:
 		e := new(RankError)
 		if err := json.Unmarshal(p, e); err != nil {

@@ -2,8 +2,10 @@ package join
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -160,4 +162,37 @@ func TestForeignRank(t *testing.T) {
 		t.Error("rank 2 of 2 has a device")
 	}
 	good(t, "close", all(2, func(r int) error { return ms[r].close() }))
+}
+
+// TestStatus: what a rank knows of the group.
+func TestStatus(t *testing.T) {
+	drv := machine(t, emu.Config{Devices: 2})
+	ms := party(t, drv, program(t, 2), func(_ int, o *moert.JoinOptions) { o.Generation = 4 })
+	time.Sleep(100 * time.Millisecond) // some heartbeats
+	s := ms[1].group.Status()
+	if s.Rank != 1 || s.Size != 2 || s.Generation != 4 || s.Hosts != 1 || s.Handles != "file descriptors" || s.Error != "" || len(s.Ranks) != 2 {
+		t.Errorf("%+v", s)
+	}
+	for r, x := range s.Ranks {
+		if x.Rank != r || x.PID != os.Getpid() || x.State != "here" || x.GPU != drv.Devices()[r].Info().UUID || x.Heard < 0 || x.Heard > 10*time.Second {
+			t.Errorf("%+v", x)
+		}
+	}
+	c := s.Counters
+	if c.Gathers == 0 || c.Heartbeats == 0 || c.Descriptors == 0 || c.BytesIn == 0 || c.BytesOut == 0 || c.Imported != 2 {
+		t.Errorf("%+v", c) // one memory, one multicast object
+	}
+	if _, err := json.Marshal(s); err != nil {
+		t.Error(err)
+	}
+	if err := ms[0].d.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := ms[0].group.Status().Counters.Leaving; n != 1 {
+		t.Errorf("%d dispatchers wait", n)
+	}
+	good(t, "close", all(2, func(r int) error { return ms[r].close() }))
+	if s := ms[0].group.Status(); s.Error == "" {
+		t.Errorf("after Close: %+v", s)
+	}
 }
