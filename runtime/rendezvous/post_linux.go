@@ -318,7 +318,7 @@ func receiveFDs(c *net.UnixConn, bytes, most int) (head []byte, fds []int, err e
 			fds = append(fds, more...)
 		}
 	}
-	if err == nil && (n == 0 || flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) != 0) {
+	if err == nil && (n == 0 || len(fds) > most || flags&(syscall.MSG_TRUNC|syscall.MSG_CTRUNC) != 0) {
 		err = errors.New("the connection ended, or sent too much")
 	}
 	return head[:n], fds, err
