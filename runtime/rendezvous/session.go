@@ -361,7 +361,7 @@ func (s *Session) shut() {
 // this rank has left at their next call. What AllGather or Leave wait for ends
 // with ErrClosed. A second Close does nothing.
 func (s *Session) Close() {
-	if s.Err() == nil {
+	if err := s.Err(); !errors.Is(err, ErrClosed) {
 		_ = s.conn.send(kindBye, nil, time.Second) // else they see the connection end
 		s.drain()
 	}
