@@ -122,7 +122,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 		provider := o.provider
 		switch {
 		case provider != nil:
-		case windows && d.transport == NVLS:
+		case windows && (d.transport == NVLS || spansHosts(d.group)):
 			// NVIDIA tests this path on hardware of all kinds.
 			provider = symm.NCCL{Communicator: d.group.Collective}
 		default:

@@ -90,6 +90,13 @@ func (g *ProcessGroup) AllGather(ctx context.Context, rank int, msg []byte) ([][
 // fabric handles between several.
 func (g *ProcessGroup) HandleKind() driver.HandleKind { return g.kind }
 
+// spansHosts says whether ranks are on several hosts: NCCL, and not moegen, is
+// then tested with the hardware between them.
+func spansHosts(g Group) bool {
+	p, ok := g.(*ProcessGroup)
+	return ok && p.hosts > 1
+}
+
 // refuse says why no rank can use a transport, before any is tried.
 func (g *ProcessGroup) refuse(t Transport) string {
 	emulated := g.dev.Driver().Name() == "emu" && !g.oneProcess

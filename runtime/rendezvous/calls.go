@@ -27,6 +27,9 @@ func (s *Session) Config() Config {
 // Err is why the group is at an end, nil while it is not: a *RankError once a
 // rank is gone, ErrClosed after Close.
 func (s *Session) Err() error {
+	if !s.over.Load() {
+		return nil // for those who ask at every step
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil && s.closed {

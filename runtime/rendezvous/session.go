@@ -39,6 +39,7 @@ type Session struct {
 	ages     []time.Duration // of the ranks, when the hub said so
 	heard    time.Time       // of the hub
 
+	over  atomic.Bool // err or closed is set
 	stats stats
 }
 
@@ -321,6 +322,7 @@ func (s *Session) end(err error, tell bool) {
 		return
 	}
 	s.err = err
+	s.over.Store(true)
 	close(s.failed)
 	for w, c := range s.waiting {
 		delete(s.waiting, w)
@@ -341,6 +343,7 @@ func (s *Session) shut() {
 		return
 	}
 	s.closed = true
+	s.over.Store(true)
 	close(s.ended)
 	for w, c := range s.waiting {
 		delete(s.waiting, w)
