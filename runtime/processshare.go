@@ -17,7 +17,9 @@ func (g *ProcessGroup) exchange(ctx context.Context, m driver.Memory) (all []dri
 	mine := driver.Shareable{FD: -1}
 	var failed error
 	if m != nil {
-		mine, failed = m.Export(g.kind)
+		if mine, failed = m.Export(g.kind); failed != nil {
+			mine.FD = -1 // and not 0, which is somebody's
+		}
 	}
 	all = make([]driver.Shareable, g.Size())
 	if g.kind == driver.HandleFabric {

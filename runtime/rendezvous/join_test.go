@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -352,5 +354,36 @@ func TestLeave(t *testing.T) {
 	}
 	if err := sessions[0].Err(); err != nil {
 		t.Errorf("leaving in order is a failure: %v", err)
+	}
+}
+
+// TestNoLeaks: groups that form, fail to form and end leave nothing behind.
+func TestNoLeaks(t *testing.T) {
+	mustJoin(t, 2, nil) // what Go itself keeps is there now
+	time.Sleep(50 * time.Millisecond)
+	fds, routines := openFDs(t), runtime.NumGoroutine()
+	for range 10 {
+		sessions, errs := joinAll(t, 10*time.Second, 3, nil)
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+		gathers(t, sessions)
+		for _, s := range sessions {
+			s.Close()
+		}
+		sessions, errs = joinAll(t, 10*time.Second, 3, func(r int, c *Config) { c.Same = map[string]string{"spec": fmt.Sprint(r)} })
+		for r, err := range errs {
+			if err == nil || sessions[r] != nil {
+				t.Fatalf("rank %d of different specs has joined", r)
+			}
+		}
+	}
+	settlesAt(t, fds)
+	for end := time.Now().Add(2 * time.Second); runtime.NumGoroutine() > routines; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			var b strings.Builder
+			pprof.Lookup("goroutine").WriteTo(&b, 1)
+			t.Fatalf("%d goroutines, before %d:\n%s", runtime.NumGoroutine(), routines, b.String())
+		}
 	}
 }

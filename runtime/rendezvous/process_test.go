@@ -257,6 +257,38 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestRevived: a process that was stopped for too long, and goes on, learns that
+// the group has ended without it.
+func TestRevived(t *testing.T) {
+	privateDir(t)
+	address := freeAddress(t)
+	p := spawn(t, nil, address, 1, 2, "-", "none")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c := config(address, 0, 2)
+	c.Silence = 500 * time.Millisecond
+	s, err := Join(ctx, c, os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p.expect(t, "joined", 10*time.Second)
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("rank 1 (%s, pid %d) has given no sign of life", s.Members()[1].Host, p.cmd.Process.Pid)
+	if _, err := s.AllGather(ctx, nil); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("rank 0: %v", err)
+	}
+	s.Close()
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	p.tell("meet")
+	p.expect(t, "failed "+want, 5*time.Second)
+}
+
 // TestNamespaces joins ranks in two network namespaces, each a host of its own:
 // over their link, with a secret; and notices when one end is gone, or the link.
 func TestNamespaces(t *testing.T) {

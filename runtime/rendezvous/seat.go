@@ -81,7 +81,9 @@ func brokeProtocol(err error) bool {
 func (h *hub) handle(s *seat, k kind, p []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.heard = time.Now()
+	if s.heard = time.Now(); s.gone {
+		return nil // too late
+	}
 	switch k {
 	case kindBeat:
 		return nil
@@ -106,18 +108,18 @@ func (h *hub) lose(s *seat, what string) {
 	if s.gone || s.left || h.closed || h.failed {
 		return
 	}
-	s.gone = true
 	e := &RankError{s.member.Rank, s.member.Host, s.member.PID, what}
 	h.log.Warn("moegen group lost a rank", "rank", e.Rank, "host", e.Host, "pid", e.PID, "what", what)
 	if !h.formed {
 		e.What += " while the group formed"
 		h.formed, h.lost, h.late = true, e, map[int]bool{}
 	}
-	for _, o := range h.seats {
+	for _, o := range h.seats { // itself too: it may only have been stopped
 		if o != nil {
 			h.push(o, kindGone, encodeJSON(e))
 		}
 	}
+	s.gone = true
 }
 
 // linger gives ranks that have not come yet the time to learn that the group
@@ -163,7 +165,6 @@ func (h *hub) watch() {
 			ages[r] = now.Sub(s.heard)
 			if ages[r] > h.cfg.Silence {
 				h.lose(s, silent(ages[r]))
-				s.conn.close()
 			}
 		}
 		for _, s := range h.seats {
