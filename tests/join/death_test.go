@@ -91,9 +91,9 @@ func TestDeath(t *testing.T) {
 			left.all("step")
 			left.all("close")
 
-			whole := &team{t: t, ps: append(left.ps[:2:2], start(t))}
+			whole := &team{t: t, ps: append(left.ps[:2:2], start(t, victim.device))}
 			whole.join(2, "60s", "30s")
-			whole.all("step")
+			whole.all("verify")
 			whole.all("close")
 		})
 	}
