@@ -136,8 +136,8 @@ func newConn(c net.Conn, secret, dialer, listener []byte, in, out string) (*conn
 // count is a frame's nonce: keys are fresh for each connection and direction.
 func count(n uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 4, 12), n) }
 
-// send writes one frame: its sealed length, then that many bytes, which are the
-// kind and the payload under GCM, with the length as associated data.
+// send writes one frame: a length, then that many bytes, which are the kind and
+// the payload under GCM, with the length as associated data.
 func (x *conn) send(k kind, payload []byte, limit time.Duration) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()

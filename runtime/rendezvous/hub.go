@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -74,20 +75,24 @@ func listen(ctx context.Context, cfg *Config, secret []byte, loopback bool) (*hu
 	return h, nil
 }
 
-// bind listens at the address, or, where that is a name for this host that no
-// interface has (of a Kubernetes service), on all interfaces.
+// bind listens at the address, or on all interfaces where that is a name, which
+// on its own host may well mean a loopback address, or an address of a service,
+// which no interface has. Without a secret it listens on loopback or not at all.
 func bind(ctx context.Context, cfg *Config, loopback bool) (net.Listener, error) {
-	addr, err := net.DefaultResolver.LookupNetIP(ctx, "ip", hostOf(cfg.Address))
-	if err != nil {
-		return nil, fmt.Errorf("rank 0's address %s: %w", cfg.Address, err)
-	}
-	if loopback && !addr[0].Unmap().IsLoopback() {
-		return nil, fmt.Errorf("rank 0 listens at %s, which other hosts can reach, and there is no secret: set %s (or %s) to the same random text on all ranks, or use 127.0.0.1", cfg.Address, TokenEnv, TokenFileEnv)
-	}
+	host, port, _ := net.SplitHostPort(cfg.Address)
 	var lc net.ListenConfig
-	_, port, _ := net.SplitHostPort(cfg.Address)
-	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(addr[0].Unmap().String(), port))
-	if errors.Is(err, syscall.EADDRNOTAVAIL) && !loopback {
+	ln, err := net.Listener(nil), error(nil)
+	switch _, perr := netip.ParseAddr(host); {
+	case loopback:
+		if err := onLoopback(ctx, cfg.Address); err != nil {
+			return nil, err
+		}
+		ln, err = lc.Listen(ctx, "tcp", cfg.Address)
+	case perr == nil || host == "localhost":
+		if ln, err = lc.Listen(ctx, "tcp", cfg.Address); errors.Is(err, syscall.EADDRNOTAVAIL) {
+			ln, err = lc.Listen(ctx, "tcp", ":"+port)
+		}
+	default:
 		ln, err = lc.Listen(ctx, "tcp", ":"+port)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {

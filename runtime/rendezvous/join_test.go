@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -200,6 +201,38 @@ func TestOccupied(t *testing.T) {
 	}
 	if err := <-first; !errors.Is(err, ErrMissing) {
 		t.Errorf("the first: %v", err)
+	}
+}
+
+// TestBind: where rank 0 listens.
+func TestBind(t *testing.T) {
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		host     string
+		loopback bool
+		want     string // "" for a refusal
+	}{
+		{"127.0.0.1", true, "127.0.0.1"}, {"localhost", true, "127.0.0.1"}, {"203.0.113.7", true, ""},
+		{"127.0.0.1", false, "127.0.0.1"}, {"localhost", false, "127.0.0.1"},
+		{name, false, "::"},          // it may mean loopback here and not elsewhere
+		{"203.0.113.7", false, "::"}, // of a service, which no interface has
+	} {
+		cfg := config(net.JoinHostPort(c.host, port), 0, 2)
+		ln, err := bind(t.Context(), &cfg, c.loopback)
+		if c.want == "" || err != nil {
+			if c.want != "" || err == nil || !strings.Contains(err.Error(), TokenEnv) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			continue
+		}
+		if got := hostOf(ln.Addr().String()); got != c.want && !(c.want == "::" && got == "0.0.0.0") && !(c.host == "localhost" && got == "::1") {
+			t.Errorf("%+v: listens at %s", c, got)
+		}
+		ln.Close()
 	}
 }
 
