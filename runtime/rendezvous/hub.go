@@ -294,11 +294,12 @@ func (h *hub) close() {
 	}
 	h.closed = true
 	h.ln.Close()
-	if h.post != nil {
-		h.post.close()
-	}
 	close(h.done)
+	post := h.post
 	h.mu.Unlock()
+	if post != nil {
+		post.close()
+	}
 	gone := make(chan struct{})
 	go func() { h.served.Wait(); close(gone) }()
 	select {

@@ -134,6 +134,32 @@ func TestTurnedAway(t *testing.T) {
 	}
 }
 
+// TestImpatient: a rank that gives up ends the forming for all.
+func TestImpatient(t *testing.T) {
+	privateDir(t)
+	address := freeAddress(t)
+	errs := make(chan error, 2)
+	for r, limit := range []time.Duration{20 * time.Second, 300 * time.Millisecond} {
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			_, err := Join(ctx, config(address, r, 3), os.Getenv)
+			errs <- err
+		}()
+	}
+	for range 2 {
+		select {
+		case err := <-errs:
+			text := fmt.Sprint(err)
+			if !strings.Contains(text, "rank 2 did not come") && !strings.Contains(text, ") gave up while the group formed") {
+				t.Error(err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a rank still waits")
+		}
+	}
+}
+
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
 		change func(c *Config)

@@ -24,11 +24,13 @@ type post struct {
 	ln      *net.UnixListener
 	path    string
 	tickets []string // of each rank
+	served  sync.WaitGroup
 
-	mu      sync.Mutex
-	conns   []*net.UnixConn // by rank
-	parcels map[uint32]*parcel
-	closed  bool
+	mu        sync.Mutex
+	strangers map[*net.UnixConn]bool // connections that have not identified themselves
+	conns     []*net.UnixConn        // by rank
+	parcels   map[uint32]*parcel
+	closed    bool
 }
 
 // parcel is one round under way.
@@ -59,13 +61,13 @@ func newPost(size int) (*post, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &post{ln: ln, path: path, conns: make([]*net.UnixConn, size), parcels: map[uint32]*parcel{}}
+	p := &post{ln: ln, path: path, conns: make([]*net.UnixConn, size), parcels: map[uint32]*parcel{}, strangers: map[*net.UnixConn]bool{}}
 	for range size {
 		t := make([]byte, ticketSize)
 		rand.Read(t)
 		p.tickets = append(p.tickets, string(t))
 	}
-	go p.accept()
+	p.served.Go(p.accept)
 	return p, nil
 }
 
@@ -85,7 +87,7 @@ func (p *post) accept() {
 		if err != nil {
 			return // closed
 		}
-		go p.serve(c)
+		p.served.Go(func() { p.serve(c) })
 	}
 }
 
@@ -108,7 +110,16 @@ func sameUser(c *net.UnixConn) error {
 // serve takes one rank's descriptors until the connection ends.
 func (p *post) serve(c *net.UnixConn) {
 	defer c.Close()
+	p.mu.Lock()
+	p.strangers[c] = true
+	if p.closed {
+		c.Close()
+	}
+	p.mu.Unlock()
 	rank, err := p.identify(c)
+	p.mu.Lock()
+	delete(p.strangers, c)
+	p.mu.Unlock()
 	if err != nil {
 		return
 	}
@@ -197,10 +208,14 @@ func (p *post) take(rank int, seq uint32, fd int) {
 func (x *parcel) discard() { closeFDs(x.fds) }
 
 func (p *post) close() {
+	defer p.served.Wait()
 	p.ln.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
+	for c := range p.strangers {
+		c.Close()
+	}
 	for _, c := range p.conns {
 		if c != nil {
 			c.Close()

@@ -94,6 +94,10 @@ func (h *hub) giveUp(s *seat, w where, why string) error {
 
 // leave notes that a rank goes in order; mu is held.
 func (h *hub) leave(s *seat) {
+	if !h.formed {
+		h.lose(s, "gave up")
+		return
+	}
 	for _, o := range h.seats { // itself too: it waits for that
 		if o != nil {
 			h.push(o, kindBye, binary.BigEndian.AppendUint32(nil, uint32(s.member.Rank)))

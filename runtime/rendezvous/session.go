@@ -27,6 +27,7 @@ type Session struct {
 	welcomed chan welcome // the answer to the hello
 	failed   chan struct{}
 	ended    chan struct{} // closed by Close: heartbeats stop
+	running  sync.WaitGroup
 
 	mu       sync.Mutex
 	err      error // why the group is at an end
@@ -105,8 +106,8 @@ func (s *Session) form(ctx context.Context) error {
 	}
 	s.conn.limit = maxFrame
 	s.heard = time.Now()
-	go s.read()
-	go s.beat()
+	s.running.Go(s.read)
+	s.running.Go(s.beat)
 	s.cfg.stage("greeted")
 	var w welcome
 	select {
@@ -114,6 +115,7 @@ func (s *Session) form(ctx context.Context) error {
 	case <-s.failed:
 		return s.Err()
 	case <-ctx.Done():
+		_ = s.conn.send(kindBye, nil, time.Second) // the others need not wait either
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		var absent []int
@@ -351,13 +353,13 @@ func (s *Session) shut() {
 	}
 	s.mu.Unlock()
 	if s.hub != nil {
-		s.hub.close() // its connection to this rank as well, when all is sent
-	} else {
-		s.conn.close()
+		s.hub.close() // when all is sent
 	}
+	s.conn.close()
 	if s.mailbox != nil {
 		s.mailbox.close()
 	}
+	s.running.Wait() // a descriptor is closed when nobody reads from it any more
 }
 
 // Close leaves the group, in order. Ranks that still use it have the error that
