@@ -24,7 +24,7 @@ func (s *Session) connect(ctx context.Context, secret []byte, loopback bool) err
 		}
 		near, far := net.Pipe()
 		h.mu.Lock()
-		h.pending++
+		h.strangers[far] = true
 		h.mu.Unlock()
 		h.served.Go(func() { h.serve(far) })
 		s.hub = h

@@ -23,19 +23,19 @@ type hub struct {
 	done   chan struct{} // closed by close
 	served sync.WaitGroup
 
-	mu       sync.Mutex
-	seats    []*seat // by rank, nil until it has come
-	complete chan struct{}
-	formed   bool         // welcomes are sent; nobody else is let in
-	failed   bool         // they say that there is no group
-	lost     error        // the rank that was lost while the group formed
-	late     map[int]bool // ranks that came after that
-	refused  []string
-	rejected uint64 // connections that did not become members
-	pending  int    // connections that may still
-	rounds   map[where]*round
-	post     *post
-	closed   bool
+	mu        sync.Mutex
+	seats     []*seat // by rank, nil until it has come
+	complete  chan struct{}
+	formed    bool         // welcomes are sent; nobody else is let in
+	failed    bool         // they say that there is no group
+	lost      error        // the rank that was lost while the group formed
+	late      map[int]bool // ranks that came after that
+	refused   []string
+	rejected  uint64            // connections that did not become members
+	strangers map[net.Conn]bool // connections that may still become members
+	rounds    map[where]*round
+	post      *post
+	closed    bool
 }
 
 // seat is a member's place at the hub.
@@ -69,7 +69,7 @@ func listen(ctx context.Context, cfg *Config, secret []byte, loopback bool) (*hu
 		return nil, err
 	}
 	h := &hub{cfg: cfg, secret: secret, ln: ln, log: cfg.Logger, done: make(chan struct{}), seats: make([]*seat, cfg.Size),
-		complete: make(chan struct{}), rounds: map[where]*round{}}
+		complete: make(chan struct{}), rounds: map[where]*round{}, strangers: map[net.Conn]bool{}}
 	go h.accept()
 	go h.form(ctx)
 	return h, nil
@@ -121,8 +121,11 @@ func (h *hub) accept() {
 			continue
 		}
 		h.mu.Lock()
-		h.pending++
-		full := h.pending > maxPending
+		h.strangers[c] = true
+		full := len(h.strangers) > maxPending
+		if h.closed {
+			c.Close()
+		}
 		h.mu.Unlock()
 		if full {
 			h.reject(c, errors.New("too many at a time"))
@@ -136,7 +139,7 @@ func (h *hub) accept() {
 func (h *hub) reject(c net.Conn, why error) {
 	c.Close()
 	h.mu.Lock()
-	h.pending--
+	delete(h.strangers, c)
 	h.rejected++
 	ended := h.closed
 	h.mu.Unlock()
@@ -212,7 +215,7 @@ func (h *hub) admit(m Member, x *conn) (*seat, error) {
 	x.limit = MaxMessage + 64
 	s := &seat{member: m, conn: x, queue: make(chan frame, maxQueue), heard: time.Now()}
 	h.seats[m.Rank] = s
-	h.pending--
+	delete(h.strangers, x.c)
 	if !slices.Contains(h.seats, nil) {
 		close(h.complete)
 	}
@@ -295,6 +298,9 @@ func (h *hub) close() {
 	h.closed = true
 	h.ln.Close()
 	close(h.done)
+	for c := range h.strangers {
+		c.Close()
+	}
 	post := h.post
 	h.mu.Unlock()
 	if post != nil {
@@ -304,6 +310,6 @@ func (h *hub) close() {
 	go func() { h.served.Wait(); close(gone) }()
 	select {
 	case <-gone:
-	case <-time.After(time.Second): // a stranger in the middle of its handshake
+	case <-time.After(time.Second): // a rank that reads nothing, and has not all that was sent to it
 	}
 }
