@@ -15,6 +15,10 @@ type Config struct {
 	Program *moert.Program  // of Spec
 	Devices []driver.Device // of each rank
 	Share   bool            // ranks may share a device
+	// Joined, if set, is the group of which this process is one rank: it runs
+	// that rank alone, on the group's device, and Devices is ignored. All
+	// processes run the same Config, and all get the whole Result.
+	Joined *moert.ProcessGroup
 	// Transport is the one to use; "" takes the first that works.
 	Transport moert.Transport
 
@@ -77,7 +81,17 @@ func (c *Config) check() error {
 	switch {
 	case c.Spec == nil || c.Program == nil:
 		return fmt.Errorf("layer: no spec or no program")
-	case len(c.Devices) != c.Spec.EPSize:
+	case c.Joined != nil && c.Keep:
+		return fmt.Errorf("layer: no process has all ranks' outputs to keep")
+	case c.Joined != nil:
+		d, err := c.Joined.Device(c.Joined.Rank())
+		if err != nil {
+			return err
+		}
+		c.Devices = []driver.Device{d}
+	}
+	switch {
+	case c.Joined == nil && len(c.Devices) != c.Spec.EPSize:
 		return fmt.Errorf("layer: %d devices for ep_size %d", len(c.Devices), c.Spec.EPSize)
 	case c.Layers < 1:
 		return fmt.Errorf("layer: %d layers", c.Layers)

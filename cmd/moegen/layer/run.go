@@ -17,6 +17,9 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.Joined != nil {
+		return runJoined(ctx, c)
+	}
 	newGroup := moert.NewLocalGroup
 	if c.Share {
 		newGroup = moert.NewSharedGroup
@@ -25,13 +28,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &run{
-		config: c, ranks: make([]*rank, group.Size()),
-		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
-		// NCCL's calls may wait for those of the other ranks. The emulator's do
-		// not, and one goroutine makes its runs repeatable.
-		concurrent: c.Devices[0].Driver().Name() != "emu",
-	}
+	x := newRun(c, group.Size())
 	err = group.Each(ctx, func(ctx context.Context, id int) error {
 		var err error
 		x.ranks[id], err = newRank(ctx, &x.config, group, id)
@@ -47,10 +44,20 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	return x.result, nil
 }
 
+func newRun(c Config, ranks int) *run {
+	return &run{
+		config: c, ranks: make([]*rank, ranks),
+		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
+		// NCCL's calls may wait for those of the other ranks. The emulator's do
+		// not, and one goroutine makes its runs repeatable.
+		concurrent: c.Devices[0].Driver().Name() != "emu",
+	}
+}
+
 // run is a Run under way.
 type run struct {
 	config     Config
-	ranks      []*rank
+	ranks      []*rank // of this process
 	inputs     *inputs
 	owner      []int
 	rounding   rounding
@@ -80,7 +87,8 @@ func (x *run) steps(ctx context.Context) error {
 			index, graph = i-x.config.Steps, true
 		}
 		if graph && index == 0 {
-			if err := x.drive(func(r *rank) error { return r.capture() }); err != nil {
+			err := x.drive(func(r *rank) error { return r.capture() })
+			if err := x.agree(ctx, "capture", err); err != nil {
 				return fmt.Errorf("capture: %w", err)
 			}
 		}
@@ -117,30 +125,42 @@ func (x *run) drive(f func(r *rank) error) error {
 // ranks before any of them is waited for: their kernels wait for each other.
 func (x *run) step(ctx context.Context, i int, s Step, counts []int, early bool) error {
 	references := x.references(i, counts)
-	for id, r := range x.ranks {
-		in := make([]*input, len(references))
-		for l, ref := range references {
-			in[l] = ref.inputs[id]
-		}
-		if err := r.prepare(in); err != nil {
-			return fmt.Errorf("rank %d: prepare: %w", id, err)
-		}
+	if err := x.agree(ctx, "prepare", x.prepare(references)); err != nil {
+		return err
 	}
 	// The address of Combine's own buffer is known once it has run.
 	_, poisoned := x.ranks[0].combined[s.Prefill]
-	if err := x.enqueue(ctx, s, counts, early); err != nil {
-		return err
+	err := x.enqueue(ctx, s, counts, early)
+	if err == nil {
+		var failures []error
+		for _, r := range x.ranks {
+			if err := r.dispatcher.Synchronize(r.stream); err != nil {
+				failures = append(failures, fmt.Errorf("rank %d: %w", r.id, err))
+			}
+		}
+		err = errors.Join(failures...)
 	}
-	var failures []error
-	for id, r := range x.ranks {
-		if err := r.dispatcher.Synchronize(r.stream); err != nil {
-			failures = append(failures, fmt.Errorf("rank %d: %w", id, err))
+	if err == nil {
+		err = x.verify(references, &s, i, poisoned)
+	}
+	if err = x.merge(ctx, &s, err); err == nil {
+		x.result.Steps = append(x.result.Steps, s)
+	}
+	return err
+}
+
+// prepare writes every rank's inputs.
+func (x *run) prepare(refs []*reference) error {
+	for _, r := range x.ranks {
+		in := make([]*input, len(refs))
+		for l, ref := range refs {
+			in[l] = ref.inputs[r.id]
+		}
+		if err := r.prepare(in); err != nil {
+			return fmt.Errorf("rank %d: prepare: %w", r.id, err)
 		}
 	}
-	if failures != nil {
-		return errors.Join(failures...)
-	}
-	return x.verify(references, s, i, poisoned)
+	return nil
 }
 
 // enqueue puts a step on all ranks' streams.
@@ -191,32 +211,33 @@ func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capaci
 	return refs
 }
 
-// verify reads every rank's and layer's memory back and adds the step to the
-// result.
-func (x *run) verify(refs []*reference, s Step, i int, poisoned bool) error {
+// verify reads every rank's and layer's memory back and adds the ranks to the
+// step.
+func (x *run) verify(refs []*reference, s *Step, i int, poisoned bool) error {
 	verdicts := make([][]verdict, len(x.ranks))
 	outputs := kept{step: i, outputs: make([][]results, len(x.ranks))}
-	for id := range x.ranks {
-		verdicts[id] = make([]verdict, len(refs))
-		outputs.outputs[id] = make([]results, len(refs))
+	for n := range x.ranks {
+		verdicts[n] = make([]verdict, len(refs))
+		outputs.outputs[n] = make([]results, len(refs))
 	}
 	err := parallel(len(x.ranks)*len(refs), 0, func(n int) error {
-		id, l := n/len(refs), n%len(refs)
-		o, err := x.ranks[id].observe(l, x.outPoisoned(l, len(refs), poisoned))
+		n, l := n/len(refs), n%len(refs)
+		r := x.ranks[n]
+		o, err := r.observe(l, x.outPoisoned(l, len(refs), poisoned))
 		if err != nil {
-			return fmt.Errorf("rank %d: read back: %w", id, err)
+			return fmt.Errorf("rank %d: read back: %w", r.id, err)
 		}
-		verdicts[id][l] = refs[l].verify(id, o, x.rounding)
-		outputs.outputs[id][l] = o.results
+		verdicts[n][l] = refs[l].verify(r.id, o, x.rounding)
+		outputs.outputs[n][l] = o.results
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for id, layers := range verdicts {
+	for n, layers := range verdicts {
+		id := x.ranks[n].id
 		s.Ranks = append(s.Ranks, summarise(id, refs[0].inputs[id].tokens, layers))
 	}
-	x.result.Steps = append(x.result.Steps, s)
 	if x.config.Keep {
 		x.result.kept = append(x.result.kept, outputs)
 	}
