@@ -716,6 +716,7 @@ struct Rows {
   const RoutingPack* routing;  // int32[T][8]
   const ProbsPack* probs;      // fp32[T][8]
   const uint4* hidden;         // bf16[T][7168]
+  uint32_t rows;               // that may be read, at least T
 };
 
 // Where block's thread starts in a tensor. Small tensors start at another block
@@ -837,17 +838,25 @@ __device__ __forceinline__ void push_line(const Group& g, size_t offset, uint32_
   for (int r = 0; r < kRanks; ++r) store_relaxed(reinterpret_cast<uint64_t*>(g.symm[r] + offset), line);
 }
 
-// Copies what every thread needs of the Step to shared memory.
-__device__ __forceinline__ void copy_step(const Group& g, Step* step, uint32_t (&counts)[kRanks]) {
+// What thread r of a block loads of rank r's part of the Step, early, and gives
+// to all threads of the block later.
+struct StepPart {
+  uint32_t offset, count;
+};
+
+__device__ __forceinline__ StepPart load_step(const Group& g) {
   const Step& from = g.control->step;
-  for (int r = threadIdx.x; r <= kRanks; r += blockDim.x) {
-    step->offset[r] = from.offset[r];
-    if (r < kRanks) step->count[r] = counts[r] = from.count[r];
-  }
-  if (threadIdx.x == 0) {
-    step->total = from.total;
-    step->capacity = from.capacity;
-  }
+  const int r = threadIdx.x;
+  StepPart part = {};
+  if (r <= kRanks) part.offset = from.offset[r];
+  if (r < kRanks) part.count = from.count[r];
+  return part;
+}
+
+__device__ __forceinline__ void share_step(const StepPart& part, Step* step, uint32_t (&counts)[kRanks]) {
+  const int r = threadIdx.x;
+  if (r <= kRanks) step->offset[r] = part.offset;
+  if (r < kRanks) step->count[r] = counts[r] = part.count;
   __syncthreads();
 }
 
@@ -926,13 +935,13 @@ struct LowDispatch {
   }
 
   // Pushes the i-th pack.
-  __device__ __forceinline__ void push(Index i) const {
-    push_all(g, packs(g.rank) + size_t(i) * sizeof(uint4), sendable(from.hidden[i]), kOwnArrives);
+  __device__ __forceinline__ void push(Index i, uint4 v) const {
+    push_all(g, packs(g.rank) + size_t(i) * sizeof(uint4), v, kOwnArrives);
   }
   static constexpr int kPushesPerPack = 1;
 
-  // Gathers the i-th pack of every rank that has so many.
-  __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
+  // Gathers the i-th pack of every rank that has so many; own is this rank's.
+  __device__ __forceinline__ void receive(LowWait& wait, Index i, uint4 own) const {
     constexpr int kBatch = kRanks < 4 ? kRanks : 4;
     char* const symm = g.symm[g.rank];
     const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
@@ -948,7 +957,7 @@ struct LowDispatch {
       for (int b = 0; b < kBatch; ++b) {
         const int r = first + b;
         if (!has(r) || step.count[r] == 0) continue;
-        if (r == g.rank) v[b] = sendable(from.hidden[i]);
+        if (r == g.rank) v[b] = own;
         *(reinterpret_cast<uint4*>(symm + kHidden) + size_t(step.offset[r]) * kHiddenPacks + i) = v[b];
       }
     }
@@ -964,24 +973,34 @@ template <bool kFirst>
 __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, const Bring& bring) {
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
+  const Index total = Index(gridDim.x) * blockDim.x;
+  Index push = Index(blockIdx.x) * blockDim.x + threadIdx.x, receive = push;
+  // Loaded now, although it is not known yet whether it will be sent: at few
+  // tokens latencies add up.
+  uint4 own = {};
+  if (push < Index(from.rows) * kHiddenPacks) own = from.hidden[push];
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
   const LowDispatch d{g, from, step, counts, epoch};
   LowWait wait{g, kPhaseDispatch, epoch};
-  const Index total = Index(gridDim.x) * blockDim.x;
 
   const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
   Turn turn = {};
-  if (kFirst) turn = send_counts(g, bring);
-  send_header(g, kLowDispatchHeaders, epoch);
+  StepPart part = {};
+  if (kFirst) {
+    turn = send_counts(g, bring);
+  } else {
+    part = load_step(g);
+  }
   const Index pushes = rows * kHiddenPacks * d.kPushesPerPack;
-  Index push = Index(blockIdx.x) * blockDim.x + threadIdx.x, receive = push;
-  if (push < pushes) d.push(push);
+  own = sendable(own);
+  if (push < pushes) d.push(push, own);
+  send_header(g, kLowDispatchHeaders, epoch);
   d.push_small(rows);
   if (kFirst) {
     receive_counts(g, bring, turn, &step, counts);
     if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
   } else {
-    copy_step(g, &step, counts);
+    share_step(part, &step, counts);
   }
   count_low_epoch(g.control->low_dispatch_epoch, epoch);
 
@@ -991,8 +1010,10 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const Index packs = most * kHiddenPacks;
 #pragma unroll 1
   for (push += total; push < pushes || receive < packs; push += total, receive += total) {
-    if (push < pushes) d.push(push);
-    if (receive < packs) d.receive(wait, receive);
+    uint4 next = {};
+    if (push < pushes) d.push(push, next = sendable(from.hidden[push]));
+    if (receive < packs) d.receive(wait, receive, own);
+    own = next;
   }
   d.receive_small(wait, most);
   wait_header(g, kLowDispatchHeaders, kPhaseDispatch, epoch);
