@@ -14,41 +14,20 @@ import (
 // Run drives the exchange and verifies it. What it found wrong with results is
 // in the Result; the error is for what kept it from having any.
 func Run(ctx context.Context, c Config) (*Result, error) {
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	newGroup := moert.NewLocalGroup
-	if c.Share {
-		newGroup = moert.NewSharedGroup
-	}
-	group, err := newGroup(c.Devices...)
+	x, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	x := &run{
-		config: c, ranks: make([]*rank, group.Size()),
-		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
-		// NCCL's calls may wait for those of the other ranks. The emulator's do
-		// not, and one goroutine makes its runs repeatable.
-		concurrent: c.Devices[0].Driver().Name() != "emu",
-	}
-	err = group.Each(ctx, func(ctx context.Context, id int) error {
-		var err error
-		x.ranks[id], err = newRank(ctx, &x.config, group, id)
-		return err
-	})
-	if err == nil {
-		x.describe()
-		err = x.steps(ctx)
-	}
-	if err := errors.Join(err, x.close(), group.Close()); err != nil {
+	x.describe()
+	if err := errors.Join(x.steps(ctx), x.Close()); err != nil {
 		return nil, err
 	}
 	return x.result, nil
 }
 
-// run is a Run under way.
+// run is steps under way.
 type run struct {
+	done       int // steps of earlier runs
 	config     Config
 	ranks      []*rank
 	inputs     *inputs
@@ -84,7 +63,7 @@ func (x *run) steps(ctx context.Context) error {
 				return fmt.Errorf("capture: %w", err)
 			}
 		}
-		if err := x.step(i, index, graph); err != nil {
+		if err := x.step(x.done+i, index, graph); err != nil {
 			kind := map[bool]string{false: "step", true: "replay"}[graph]
 			return fmt.Errorf("%s %d: %w", kind, index, err)
 		}
