@@ -54,6 +54,7 @@ type effort struct {
 	replays   int
 	rounds    int    // of an exchange of flags
 	copyBytes uint64 // of the peer copy
+	skews     []int  // microseconds by which rank 0 comes late
 	emulated  bool
 }
 
@@ -81,6 +82,7 @@ type bench struct {
 	session *layer.Session
 	members []layer.Member
 	kernels map[string][]driver.Function // by name and rank
+	counts  []moert.Tensor               // by rank: one int32, the tokens of captured steps
 	undo    []func() error
 	done    int
 }
@@ -88,12 +90,12 @@ type bench struct {
 // open builds the dispatchers. The caller closes it, whether or not there is an
 // error.
 func open(ctx context.Context, c Config) (*bench, error) {
-	b := &bench{Config: c, effort: effort{replays: 101, rounds: 2000, copyBytes: 256 << 20}}
+	b := &bench{Config: c, effort: effort{replays: 101, rounds: 2000, copyBytes: 256 << 20, skews: []int{1, 2, 5, 10, 20}}}
 	if err := c.check(); err != nil {
 		return b, err
 	}
 	if c.Devices[0].Driver().Name() == "emu" {
-		b.effort = effort{replays: 3, rounds: 20, copyBytes: 1 << 20, emulated: true}
+		b.effort = effort{replays: 3, rounds: 20, copyBytes: 1 << 20, skews: []int{20}, emulated: true}
 	}
 	all := make([]int, len(c.Devices))
 	for i := range all {
@@ -110,6 +112,11 @@ func open(ctx context.Context, c Config) (*bench, error) {
 	}
 	for rank := range c.Devices {
 		b.members = append(b.members, b.session.Member(rank))
+		count, err := b.members[rank].Dispatcher.NewTensor(1, 4)
+		if err != nil {
+			return b, err
+		}
+		b.counts = append(b.counts, count)
 	}
 	return b, b.loadKernels()
 }

@@ -35,7 +35,7 @@ func commands() []command {
 		{"check", "tell whether generated output is up to date", check},
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
 		{"doctor", "tell what this machine offers, what is used, and why not", doctor},
-		{"bench", "", notBuilt("bench", "moegen run -v verifies the exchange")},
+		{"bench", "measure the exchange against NCCL and the link", benchCommand},
 		{"tune", "", notBuilt("tune", "every launch uses the generator's built-in plan")},
 		{"explain", "", notBuilt("explain", "the comments of the generated .cu say what each kernel does")},
 		{"completion", "print a script that completes command lines in a shell", completion},
