@@ -30,6 +30,7 @@ for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test"; do
 	fi
 done
 cp -R generated "$out/generated"
+cp -R tests/features "$out/features"
 find "$out/generated" -name '*.go' -delete
 # The PTX that the emulator's record was made from, so that GPUs run the same.
 if ! MOEGEN_PTX_OUT="$out/ptx" go test -count=1 -run '^TestSamePTXSameBytes$' ./tests/gpu >"$out/ptx/log" 2>&1; then
@@ -82,6 +83,10 @@ tests nccl 40 TestNCCLAlone
 tests bytes 60 TestSamePTXSameBytes
 tests latency 100 TestLatency
 tests steps 110 TestSteps
+for protocol in ll bulk; do
+	step "features-$protocol" 60 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 \
+		-tokens 0/1,1/0,3,64/7,63/64 features/*.yaml
+done
 tests models 175 TestModels
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ]; then
 	# More ranks than there are GPUs: what several ranks do is at least run on one.

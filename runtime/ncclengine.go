@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/moegen/moegen/runtime/driver"
 )
@@ -59,16 +60,17 @@ func newNCCLEngine(ctx context.Context, d *Dispatcher) (*ncclEngine, error) {
 	return e, nil
 }
 
-// fillMemory sets bytes and waits for it.
+// fillMemory sets bytes, and is done when it returns.
 func fillMemory(d driver.Device, p driver.DevicePtr, value byte, bytes uint64) error {
-	if bytes == 0 {
-		return nil
+	chunk := slices.Repeat([]byte{value}, int(min(bytes, 1<<20)))
+	for bytes > 0 {
+		n := min(bytes, uint64(len(chunk)))
+		if err := d.Write(p, chunk[:n]); err != nil {
+			return err
+		}
+		p, bytes = p+driver.DevicePtr(n), bytes-n
 	}
-	s, err := d.NewStream()
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.MemsetAsync(p, value, bytes), s.Synchronize(), s.Close())
+	return nil
 }
 
 // collect runs f's collectives as one launch.

@@ -214,10 +214,13 @@ const (
 type Order string
 
 const (
-	// OrderAny leaves the order to the hardware; results may differ in the last
-	// bits from run to run.
+	// OrderAny lets the switch add over nvls, in an order of its own: results may
+	// differ in the last bits from run to run, and a sum comes in the type Wire
+	// before anything is done to it. Other transports add in rank order anyway.
 	OrderAny Order = "any"
-	// OrderRank adds in rank order in fp32: the same bits every time.
+	// OrderRank adds in rank order in fp32 over every transport: the same bits for
+	// a token whatever its batch, its row and the other ranks' tokens. Over nvls
+	// this costs a read from each peer in place of one from the switch.
 	OrderRank Order = "rank"
 )
 

@@ -358,9 +358,9 @@ var program = &moert.Program{
 	Plan: []moert.PlanRow{
 		{Tokens: 1, Low: true, Blocks: 2, Threads: 512},
 		{Tokens: 2, Low: true, Blocks: 4, Threads: 512},
-		{Tokens: 4, Low: true, Blocks: 7, Threads: 512},
-		{Tokens: 8, Low: true, Blocks: 14, Threads: 512},
-		{Tokens: 16, Low: true, Blocks: 28, Threads: 512},
+		{Tokens: 4, Low: true, Blocks: 8, Threads: 512},
+		{Tokens: 8, Low: true, Blocks: 15, Threads: 512},
+		{Tokens: 16, Low: true, Blocks: 30, Threads: 512},
 		{Tokens: 512, Low: true, Blocks: 32, Threads: 1024},
 		{Tokens: 1024, Blocks: 32, Threads: 512},
 	},

@@ -358,10 +358,10 @@ var program = &moert.Program{
 	Plan: []moert.PlanRow{
 		{Tokens: 1, Low: true, Blocks: 1, Threads: 512},
 		{Tokens: 2, Low: true, Blocks: 2, Threads: 512},
-		{Tokens: 4, Low: true, Blocks: 3, Threads: 512},
-		{Tokens: 8, Low: true, Blocks: 6, Threads: 512},
-		{Tokens: 16, Low: true, Blocks: 12, Threads: 512},
-		{Tokens: 32, Low: true, Blocks: 23, Threads: 512},
+		{Tokens: 4, Low: true, Blocks: 4, Threads: 512},
+		{Tokens: 8, Low: true, Blocks: 7, Threads: 512},
+		{Tokens: 16, Low: true, Blocks: 13, Threads: 512},
+		{Tokens: 32, Low: true, Blocks: 25, Threads: 512},
 		{Tokens: 512, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{

@@ -358,9 +358,9 @@ var program = &moert.Program{
 	Plan: []moert.PlanRow{
 		{Tokens: 1, Low: true, Blocks: 2, Threads: 512},
 		{Tokens: 2, Low: true, Blocks: 3, Threads: 512},
-		{Tokens: 4, Low: true, Blocks: 5, Threads: 512},
-		{Tokens: 8, Low: true, Blocks: 10, Threads: 512},
-		{Tokens: 16, Low: true, Blocks: 20, Threads: 512},
+		{Tokens: 4, Low: true, Blocks: 6, Threads: 512},
+		{Tokens: 8, Low: true, Blocks: 11, Threads: 512},
+		{Tokens: 16, Low: true, Blocks: 21, Threads: 512},
 		{Tokens: 128, Low: true, Blocks: 32, Threads: 1024},
 		{Tokens: 512, Blocks: 32, Threads: 512},
 	},

@@ -360,8 +360,8 @@ var program = &moert.Program{
 		{Tokens: 2, Low: true, Blocks: 2, Threads: 512},
 		{Tokens: 4, Low: true, Blocks: 3, Threads: 512},
 		{Tokens: 8, Low: true, Blocks: 6, Threads: 512},
-		{Tokens: 16, Low: true, Blocks: 11, Threads: 512},
-		{Tokens: 32, Low: true, Blocks: 21, Threads: 512},
+		{Tokens: 16, Low: true, Blocks: 12, Threads: 512},
+		{Tokens: 32, Low: true, Blocks: 23, Threads: 512},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{

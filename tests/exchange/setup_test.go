@@ -270,7 +270,7 @@ func TestGraphNodes(t *testing.T) {
 		for _, n := range nodes {
 			names = append(names, n.Kind+" "+n.Name)
 		}
-		want := "kernel moegen_counts,kernel moegen_dispatch_p2p,kernel moegen_combine_p2p"
+		want := "kernel moegen_counts,kernel moegen_dispatch_ll,kernel moegen_combine_ll"
 		if got := strings.Join(names, ","); got != want {
 			t.Errorf("rank %d: %s\nwant %s", rank, got, want)
 		}

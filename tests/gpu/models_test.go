@@ -2,10 +2,13 @@ package gpu
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
@@ -100,16 +103,25 @@ func modelSteps(m machine) (each, replayed [][]int) {
 func testModel(t *testing.T, m machine, s *spec.Spec, p *moert.Program, run *modelRun) {
 	each, replayed := modelSteps(m)
 	eager := map[moert.Transport]*layer.Result{}
-	for _, transport := range m.transports() {
+	for _, way := range []struct {
+		transport moert.Transport
+		protocol  gen.Protocol
+		capacity  int
+	}{{moert.P2P, gen.LL, pick(m, 512, 0)}, {moert.P2P, gen.Bulk, 0}, {moert.NCCL, gen.Auto, 0}} {
+		if !slices.Contains(m.transports(), way.transport) {
+			continue
+		}
+		layer.SetProtocol(p, s, way.protocol)
+		name := fmt.Sprintf("%s %s", way.transport, way.protocol)
 		c := layer.Config{
-			Spec: s, Program: p, Devices: m.ranks(), Share: m.oneGPU, Transport: transport, Layers: 2, Seed: 1,
-			Options: []moert.Option{moert.WithLogger(quiet)},
+			Spec: s, Program: p, Devices: m.ranks(), Share: m.oneGPU, Transport: way.transport, Layers: 2, Seed: 1,
+			Capacity: way.capacity, Options: []moert.Option{moert.WithLogger(quiet)},
 		}
 		c.Tokens, c.Steps, c.Keep = each, len(each), true
-		eager[transport] = runLayers(t, c, run, string(transport)+" eager")
+		eager[way.transport] = runLayers(t, c, run, name+" eager")
 		c.Tokens, c.Steps, c.Keep, c.Seed = replayed, 0, false, 2
 		c.Replays = pick(m, 100, 8)
-		runLayers(t, c, run, string(transport)+" graph")
+		runLayers(t, c, run, name+" graph")
 	}
 	a, b := eager[moert.P2P], eager[moert.NCCL]
 	if a == nil || b == nil || !a.OK() || !b.OK() {

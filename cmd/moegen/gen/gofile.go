@@ -111,7 +111,7 @@ Package %[1]s exchanges the tokens of %[2]s's mixture-of-experts layers %[3]s.
 A rank brings T tokens to a step, at most %[4]d and not the same number on every rank; G is the sum of T over the ranks.
 Dispatch gives every rank the hidden states %[5]s, routing %[6]s and probabilities %[7]s of all G tokens.
 The rank's experts turn them into partial sums %[8]s, of zeros where no expert of the rank was chosen,
-and Combine gives every rank the sums over all ranks of its own T rows.
+and Combine gives every rank the sums over all ranks of its own T rows%[10]s.
 
 Transports, in order of preference: %[9]s.
 
@@ -127,10 +127,10 @@ Transports, in order of preference: %[9]s.
 		// For every layer:
 		g, err := d.Dispatch(stream, %[1]s.Local{Hidden: hidden, Probs: probs, Routing: routing})
 		experts(stream, g, d.PartialBuffer()) // yours
-		out, err := d.Combine(stream, d.PartialBuffer())
+		out, err := d.Combine(stream, d.PartialBuffer()%[11]s)
 		// At the end:
 		return d.Synchronize(stream)
 	})
 `, pkg, s.Model, g.gpus(), s.MaxTokens, g.payload("G"), g.routing("G"), g.probs("G"), g.partial("G"),
-		strings.Join(names2strings(s.Transports), ", "))
+		strings.Join(names2strings(s.Transports), ", "), g.finished(), g.epilogueArgument(pkg))
 }

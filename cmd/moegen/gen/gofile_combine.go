@@ -140,7 +140,31 @@ func (g *goPackage) epilogueText() string {
 	if c.Output == spec.FP8Block128 {
 		last = "quantises to fp8 e4m3 with one fp32 scale for every 128 elements"
 	}
+	if len(steps) > 0 {
+		last = "and " + last
+	}
 	return "To each sum it does this, in fp32 and in this order: it " + strings.Join(append(steps, last), ", ") + "."
+}
+
+// finished adds to what a package says of its sums.
+func (g *goPackage) finished() string {
+	if !g.fused() {
+		return ""
+	}
+	return ", finished as its own comment says"
+}
+
+// epilogueArgument is what a call of Combine has beside the partial sums.
+func (g *goPackage) epilogueArgument(pkg string) string {
+	fields := g.operandFields()
+	if len(fields) == 0 {
+		return ""
+	}
+	var args []string
+	for _, f := range fields {
+		args = append(args, f.name+": "+strings.ToLower(f.name))
+	}
+	return fmt.Sprintf(", %s.Epilogue{%s}", pkg, strings.Join(args, ", "))
 }
 
 // combineMethods emits Combine and CombineInto.

@@ -54,23 +54,33 @@ const (
 )
 
 // Plan plans a spec's launches without measurements: every thread gets one pack
-// of hidden states until the blocks run out. Powers of two keep the number of
-// rows small. With LL the plan is Auto's, since LL cannot do more.
+// of hidden states, as they are before or after quantisation, until the blocks
+// run out. Powers of two keep the number of rows small. With LL the plan is
+// Auto's, since LL cannot do more.
 func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
-	packs, low := s.PayloadRowBytes()/16, lowTokens(s)
+	packs, low := max(s.PayloadRowBytes(), s.HiddenRowBytes())/16, lowTokens(s)
 	if protocol == Bulk {
 		low = 0
 	}
+	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes()) + rowWords(s.ScaleRowBytes())
 	var plan []PlanRow
 	for tokens := 1; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
 		row := PlanRow{Tokens: tokens, Low: tokens <= low, Threads: threads}
 		row.Blocks = (tokens*packs + threads - 1) / threads
-		switch {
-		case !row.Low:
+		if row.Low {
+			// Threads of their own for lines and headers, of which none should wait
+			// for another thing.
+			lines := s.EPSize * (tokens*words + 1)
+			row.Blocks = (tokens*packs + lines + threads - 1) / threads
+		} else {
 			row.Blocks += 2 // one for each small tensor, so that it does not wait behind the large one
-		case row.Blocks > s.SMLimit:
+		}
+		if row.Low && row.Blocks > s.SMLimit {
 			row.Threads = lowThreads(s)
+		}
+		if s.Combine.Has(spec.RMSNorm) {
+			row.Blocks = max(row.Blocks, tokens) // a block a row
 		}
 		row.Blocks = min(row.Blocks, s.SMLimit)
 		if n := len(plan); n > 0 && plan[n-1].same(row) {
