@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Load reads and checks the spec in a file, and the model's config.json that its
-// from names. An error about what they say is an [ErrorList], in which each error
+// Load reads and checks the spec in a file, the model's config.json that its from
+// names, and the plan beside it, if there is one. An error about what they say is an [ErrorList], in which each error
 // names its file; any other is about reading a file.
 func Load(path string) (*Spec, error) {
 	f, err := os.Open(path)
@@ -32,7 +32,14 @@ func Load(path string) (*Spec, error) {
 		c.add(pos{1, 1}, tooLarge(-1))
 		return nil, c.err()
 	}
-	return parse(path, data, loadConfig)
+	s, err := parse(path, data, loadConfig)
+	if err != nil {
+		return nil, err
+	}
+	if err := loadPlan(path, s); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Parse checks the spec in data. The file's name is for error messages and for

@@ -29,6 +29,8 @@ Writes for each NAME.yaml, or directory with a moe.yaml, the files
                      without nvcc
   NAME_moegen.json   what the others were made of
 
+NAME_plan.yaml, which moegen tune writes, says how to launch the kernels.
+
 Only files that change are written. What earlier runs generated and this one
 does not is removed. In Go sources:
 
@@ -85,6 +87,9 @@ func generateOne(ctx context.Context, o gen.Options, rules *strings.Builder, dep
 	inputs := []string{o.SpecFile}
 	if o.Spec.From != "" {
 		inputs = append(inputs, filepath.Join(filepath.Dir(o.SpecFile), filepath.FromSlash(o.Spec.From)))
+	}
+	if o.Spec.Plan != nil {
+		inputs = append(inputs, spec.PlanFile(o.SpecFile))
 	}
 	var outputs []string
 	for _, file := range slices.Sorted(maps.Keys(set.Files)) {

@@ -8,13 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/spec"
 )
 
 const presetPrefix = "preset:"
 
-// loadSpec reads the spec that an argument names: a file, a directory with a
-// moe.yaml, or preset:NAME. path is the spec's file, "" for a preset.
+// loadSpec reads the spec that an argument names: a file, with the plan beside it,
+// a directory with a moe.yaml, or preset:NAME. path is the spec's file, "" for a preset.
 func loadSpec(arg string) (s *spec.Spec, path string, err error) {
 	if name, ok := strings.CutPrefix(arg, presetPrefix); ok {
 		text, err := spec.Preset(name)
@@ -33,7 +34,9 @@ func loadSpec(arg string) (s *spec.Spec, path string, err error) {
 			}
 		}
 	}
-	s, err = spec.Load(arg)
+	if s, err = spec.Load(arg); err == nil {
+		err = gen.CheckPlan(s)
+	}
 	return s, arg, err
 }
 

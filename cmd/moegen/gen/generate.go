@@ -43,6 +43,9 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			return nil, err
 		}
 	}
+	if err := CheckPlan(s); err != nil {
+		return nil, err
+	}
 	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, nvcc: o.NVCC, check: o.Check, Files: map[string][]byte{}}
 	if set.Dir == "" {
 		set.Dir = filepath.Dir(o.SpecFile)
