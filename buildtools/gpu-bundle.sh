@@ -86,6 +86,8 @@ tests steps 110 TestSteps
 for protocol in ll bulk; do
 	step "features-$protocol" 60 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 \
 		-tokens 0/1,1/0,3,64/7,63/64 features/*.yaml
+	step "prefill-$protocol" 30 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 -capacity 32 \
+		-tokens 3,400/1,0/65,128/64,7/32 features/prefill.yaml
 done
 tests models 175 TestModels
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ]; then

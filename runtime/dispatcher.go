@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -30,6 +31,7 @@ type Dispatcher struct {
 	transport Transport
 	refusals  []Refusal
 	image     string // where the kernels came from
+	log       *slog.Logger
 	mem       *symm.Memory
 	control   driver.DevicePtr
 	status    driver.HostMemory
@@ -37,6 +39,7 @@ type Dispatcher struct {
 	module    driver.Module
 	engine    engine
 	undo      []func() error
+	timeout   time.Duration // of waits for other ranks
 
 	capacity int
 	// graphedCapacity is what capacity was when graphed mode was left.
@@ -97,15 +100,19 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 	refusals := v.refusals
 	var failures []error
 	for _, t := range v.usable {
-		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens}
+		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens, timeout: o.timeout, log: o.logger}
 		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o, v.windows))
 		if err == nil {
 			d.refusals = refusals
+			d.watchGroup()
 			o.logger.Info("moegen dispatcher", "model", p.Name, "rank", rank, "ranks", p.Ranks, "gpu", dev.Info().Name,
 				"transport", string(t), "memory", d.mem.Provider, "kernels", d.image, "refused", joinRefusals(refusals))
 			return d, nil
 		}
 		failures = append(failures, err, d.release())
+		if groupError(g) != nil {
+			break // no transport helps
+		}
 		refusals = append(refusals, Refusal{Rank: rank, Transport: t, Reason: err.Error()})
 	}
 	return nil, fmt.Errorf("%w: %w", ErrNoTransport, errors.Join(failures...))
@@ -123,7 +130,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 		provider := o.provider
 		switch {
 		case provider != nil:
-		case windows && d.transport == NVLS:
+		case windows && (d.transport == NVLS || spansHosts(d.group)):
 			// NVIDIA tests this path on hardware of all kinds.
 			provider = symm.NCCL{Communicator: d.group.Collective}
 		default:
@@ -265,10 +272,13 @@ func (d *Dispatcher) reported() (word uint64, err error) {
 	if d.failed != nil {
 		return 0, d.failed
 	}
+	if d.failed = groupError(d.group); d.failed != nil {
+		return 0, d.failed
+	}
 	if word = atomic.LoadUint64(d.statusWord()); word == 0 {
 		return 0, nil
 	}
-	if err = decodeFailure(word); !errors.Is(err, ErrTokens) {
+	if err = d.explain(decodeFailure(word)); !errors.Is(err, ErrTokens) {
 		d.failed = err
 	}
 	return word, err
@@ -281,7 +291,7 @@ func (d *Dispatcher) Synchronize(s driver.Stream) error {
 		return ErrClosed
 	}
 	if err := s.Synchronize(); err != nil {
-		return err
+		return d.because(err)
 	}
 	return d.Err()
 }

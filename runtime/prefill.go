@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -22,7 +23,8 @@ func (p *Program) MaxPrefill() int { return max(p.MaxTokens, p.MaxPrefillTokens)
 // NextStep, brings at most the capacity, and may be captured. Outside it a step
 // begins with Prefill, whose counts all hosts know, may bring up to MaxPrefill
 // tokens, and must not be captured. Both modes use the same buffers and
-// kernels, and give the same bits for a token.
+// kernels, and give the same bits for a token. What was captured before may be
+// replayed in either mode, between steps.
 func (d *Dispatcher) SetGraphed(graphed bool) error {
 	if err := d.alive("SetGraphed"); err != nil {
 		return err
@@ -32,6 +34,9 @@ func (d *Dispatcher) SetGraphed(graphed bool) error {
 	}
 	if graphed == (d.eager == nil) {
 		return nil
+	}
+	if err := d.layerDone("SetGraphed"); err != nil {
+		return err
 	}
 	if graphed {
 		d.capacity, d.eager = d.graphedCapacity, nil
@@ -49,64 +54,84 @@ func (d *Dispatcher) SetGraphed(graphed bool) error {
 // on; what Dispatch gathers belongs to that exchange alone, while Combine fills
 // in one output for all of them.
 //
-// It waits until all ranks have called it, for no longer than ctx allows.
+// It waits until all ranks have called it, for no longer than ctx allows; where
+// that sets no deadline, for no longer than kernels wait for a rank. If a rank
+// brings too many tokens it fails on all of them (errors.Is ErrTokens), and
+// nothing has changed.
 func (d *Dispatcher) Prefill(ctx context.Context, tokens int) (exchanges int, err error) {
+	if d.eager == nil && d.state != stateClosed {
+		return 0, fmt.Errorf("Prefill: %w: steps are graphed; call SetGraphed(false) first", ErrOrder)
+	}
 	if err := d.allowed("Prefill", stateNew, stateStep); err != nil {
 		return 0, err
 	}
-	if d.eager == nil {
-		return 0, fmt.Errorf("Prefill: %w: steps are graphed; call SetGraphed(false) first", ErrOrder)
+	if err := d.layerDone("Prefill"); err != nil {
+		return 0, err
 	}
-	if d.eager.next != 0 {
-		return 0, fmt.Errorf("Prefill: %w: exchange %d of %d of a layer comes next", ErrOrder, d.eager.next, d.eager.exchanges)
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.timeout)
+		defer cancel()
 	}
-	if limit := d.prog.MaxPrefill(); tokens < 0 || tokens > limit {
-		// The others learn of it in the exchange, and nobody begins.
-		err = fmt.Errorf("Prefill: %w: %d, allowed are 0 to %d (max_prefill_tokens)", ErrTokens, tokens, limit)
-		tokens = -1
+	msgs, err := d.group.AllGather(ctx, d.rank, binary.LittleEndian.AppendUint64(nil, uint64(tokens)))
+	if err != nil {
+		return 0, fmt.Errorf("Prefill: %w", err)
 	}
-	msgs, xerr := d.group.AllGather(ctx, d.rank, binary.LittleEndian.AppendUint64(nil, uint64(int64(tokens))))
-	if xerr != nil {
-		return 0, fmt.Errorf("Prefill: %w", xerr)
-	}
-	exchanges = 1
+	// All ranks see the same counts, and come to the same end.
+	most := 0
 	for rank, m := range msgs {
 		if len(m) != 8 {
 			return 0, fmt.Errorf("Prefill: %w: rank %d sent %d bytes instead of a token count: all ranks call Prefill at once", ErrGroup, rank, len(m))
 		}
 		n := int(int64(binary.LittleEndian.Uint64(m)))
-		if n < 0 && err == nil {
-			err = fmt.Errorf("Prefill: %w on rank %d", ErrTokens, rank)
+		if limit := d.prog.MaxPrefill(); n < 0 || n > limit {
+			return 0, fmt.Errorf("Prefill: %w: rank %d brings %d, allowed are 0 to %d (%s)", ErrTokens, rank, n, limit, d.prog.prefillLimit())
 		}
-		exchanges = max(exchanges, (n+d.prog.MaxTokens-1)/d.prog.MaxTokens)
+		most = max(most, n)
 	}
-	if err != nil {
-		return 0, err
-	}
+	exchanges = max(1, (most+d.prog.MaxTokens-1)/d.prog.MaxTokens)
 	*d.eager = prefill{tokens: tokens, exchanges: exchanges}
-	d.state, d.first = stateStep, nil
+	d.state = stateStep
 	d.nextExchange()
 	return exchanges, nil
+}
+
+// prefillLimit names the field of the spec that MaxPrefill is.
+func (p *Program) prefillLimit() string {
+	if p.MaxPrefillTokens > 0 {
+		return "max_prefill_tokens"
+	}
+	return "max_tokens"
+}
+
+// layerDone checks that no exchange of a layer is left to do.
+func (d *Dispatcher) layerDone(call string) error {
+	if e := d.eager; e != nil && e.next != 0 {
+		return fmt.Errorf("%s: %w: exchange %d of a layer's %d comes first", call, ErrOrder, e.next, e.exchanges)
+	}
+	return nil
 }
 
 // nextExchange says which tokens travel with the next dispatch. Counts that
 // the GPU has already need not travel again.
 func (d *Dispatcher) nextExchange() {
-	if e := d.eager; e != nil {
-		n := min(max(e.tokens-e.next*d.prog.MaxTokens, 0), d.prog.MaxTokens)
-		d.first = &Tokens{n: n}
-	}
+	first, end := d.eager.rows(d.prog)
+	d.first = &Tokens{n: end - first}
+}
+
+// rows returns the first of the rank's rows in the coming exchange, and the
+// one after the last.
+func (e *prefill) rows(p *Program) (first, end int) {
+	return min(e.next*p.MaxTokens, e.tokens), min((e.next+1)*p.MaxTokens, e.tokens)
 }
 
 // ended says that a Combine has been enqueued: the next exchange, or the next
 // layer, may follow.
 func (d *Dispatcher) ended() {
 	d.state = stateStep
-	if e := d.eager; e != nil {
+	if e := d.eager; e != nil && e.exchanges > 1 {
 		e.next = (e.next + 1) % e.exchanges
-		if e.exchanges > 1 {
-			d.nextExchange()
-		}
+		d.nextExchange()
 	}
 }
 
@@ -124,5 +149,39 @@ func (d *Dispatcher) part(t Tensor, rowBytes int) driver.DevicePtr {
 	if d.eager == nil || t.Ptr == 0 {
 		return t.Ptr
 	}
-	return t.Ptr + driver.DevicePtr(d.eager.next*d.prog.MaxTokens*rowBytes)
+	first, _ := d.eager.rows(d.prog)
+	return t.Ptr + driver.DevicePtr(first*rowBytes)
+}
+
+// partRows is local with no more than the rows of the coming exchange.
+func (d *Dispatcher) partRows(local Rows) Rows {
+	p := d.prog
+	for _, t := range []struct {
+		*Tensor
+		rowBytes int
+	}{{&local.Routing, p.RoutingRowBytes()}, {&local.Probs, p.ProbsRowBytes()}, {&local.Scales, p.ScaleRowBytes()}, {&local.Hidden, p.InputRowBytes()}} {
+		t.Ptr = d.part(*t.Tensor, t.rowBytes)
+		if d.eager != nil {
+			first, end := d.eager.rows(p)
+			t.Rows = min(t.Rows, end-first)
+		}
+	}
+	return local
+}
+
+// passesThrough reports whether dispatch has nothing to do. In a padded layout a
+// prefill's last rows are followed by padding that the caller need not have.
+func (d *Dispatcher) passesThrough() bool {
+	return d.prog.passesThrough() && !(d.eager != nil && d.prog.Padded)
+}
+
+// uncaptured refuses what a graph would repeat with the host's counts of today.
+func (d *Dispatcher) uncaptured(call string, s driver.Stream) error {
+	if d.eager == nil {
+		return nil
+	}
+	if capturing, err := s.Capturing(); err != nil || capturing {
+		return errors.Join(err, fmt.Errorf("%s: %w: steps outside graphs cannot be captured; call SetGraphed(true) before BeginCapture", call, ErrOrder))
+	}
+	return nil
 }

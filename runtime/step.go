@@ -126,8 +126,8 @@ func (d *Dispatcher) checkTokens(call string, t Tokens) error {
 }
 
 // Dispatch gathers the rows of all ranks on every rank. Each of local's tensors
-// has at least as many rows as the step has local tokens; where the host does
-// not know the count, as many as the capacity.
+// has at least as many rows as the rank may bring tokens: the capacity, or what
+// it told Prefill.
 func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 	if err := d.ready("Dispatch", s, stateStep); err != nil {
 		return Gathered{}, err
@@ -144,14 +144,11 @@ func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 			return Gathered{}, err
 		}
 	}
-	local.Routing.Ptr = d.part(local.Routing, d.prog.RoutingRowBytes())
-	local.Probs.Ptr = d.part(local.Probs, d.prog.ProbsRowBytes())
-	local.Scales.Ptr = d.part(local.Scales, d.prog.ScaleRowBytes())
-	local.Hidden.Ptr = d.part(local.Hidden, d.prog.InputRowBytes())
+	local = d.partRows(local)
 	g := d.Gathered()
 	var err error
 	switch {
-	case !d.prog.passesThrough():
+	case !d.passesThrough():
 		err = d.engine.dispatch(s, local, d.first)
 	case d.first != nil:
 		err = d.engine.counts(s, *d.first)
@@ -196,7 +193,10 @@ func (d *Dispatcher) ready(call string, s driver.Stream, in ...state) error {
 	if s.Device() != d.dev {
 		return fmt.Errorf("%s: %w: the stream is on GPU %d and rank %d on GPU %d", call, ErrDevice, s.Device().Ordinal(), d.rank, d.dev.Ordinal())
 	}
-	return d.allowed(call, in...)
+	if err := d.allowed(call, in...); err != nil {
+		return err
+	}
+	return d.uncaptured(call, s)
 }
 
 // alive checks that the dispatcher can still be used.
@@ -220,13 +220,17 @@ func (d *Dispatcher) allowed(call string, in ...state) error {
 	if slices.Contains(in, d.state) {
 		return nil
 	}
-	next := map[state]string{stateNew: "BeginStep or NextStep", stateStep: "Dispatch, or BeginStep or NextStep for a new step", stateDispatched: "Combine"}
+	begin := "BeginStep or NextStep"
+	if d.eager != nil {
+		begin = "Prefill"
+	}
+	next := map[state]string{stateNew: begin, stateStep: "Dispatch, or " + begin + " for a new step", stateDispatched: "Combine"}
 	return fmt.Errorf("%s: %w: next comes %s", call, ErrOrder, next[d.state])
 }
 
 func checkTensor(call, name string, t Tensor, rows int) error {
 	switch {
-	case t.Ptr == 0:
+	case t.Ptr == 0 && rows > 0:
 		return fmt.Errorf("%s: %w: %s has no memory", call, ErrTensor, name)
 	case t.Ptr%16 != 0:
 		return fmt.Errorf("%s: %w: %s at %#x is not 16-byte aligned", call, ErrTensor, name, uint64(t.Ptr))

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -110,6 +111,11 @@ func refuse(g Group, rank int, t Transport) string {
 	if err != nil {
 		return err.Error()
 	}
+	if r, ok := g.(interface{ refuse(Transport) string }); ok {
+		if reason := r.refuse(t); reason != "" {
+			return reason
+		}
+	}
 	if n := ranksOn(g, d); n > 1 && t != P2P {
 		return fmt.Sprintf("%d ranks share GPU %d, and %s needs one for each", n, d.Ordinal(), t)
 	}
@@ -177,6 +183,9 @@ func refusePeers(g Group, rank int, d driver.Device) string {
 			continue
 		}
 		other, err := g.Device(peer)
+		if errors.Is(err, errElsewhere) {
+			continue
+		}
 		if err != nil {
 			return err.Error()
 		}

@@ -360,7 +360,7 @@ var program = &moert.Program{
 		{Tokens: 2, Low: true, Blocks: 5, Threads: 512},
 		{Tokens: 4, Low: true, Blocks: 9, Threads: 512},
 		{Tokens: 8, Low: true, Blocks: 17, Threads: 512},
-		{Tokens: 128, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 128, Low: true, Blocks: 32, Threads: 768},
 		{Tokens: 512, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{

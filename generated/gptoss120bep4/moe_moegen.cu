@@ -836,7 +836,9 @@ struct LowDispatch {
   // Whether the rank's own rows come through its staging buffer.
   static constexpr bool kOwnArrives = false;
 
-  __device__ __forceinline__ size_t packs(int rank) const { return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank); }
+  __device__ __forceinline__ size_t packs(int rank) const {
+    return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank);
+  }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
   // The words of rows rows' small tensors, one tensor after the other.
@@ -895,7 +897,7 @@ struct LowDispatch {
 
   // Gathers the i-th pack of every rank that has so many.
   __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
-    constexpr int kBatch = kRanks < 8 ? kRanks : 8;
+    constexpr int kBatch = kRanks < 4 ? kRanks : 4;
     char* const symm = g.symm[g.rank];
     const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
     const auto here = [&](int r) -> uint4* {
@@ -1079,8 +1081,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 
 // ---- Combine, protocol ll ---------------------------------------------------
 
-constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);  // one rank's rows in a staging buffer
+// One rank's rows in a staging buffer.
+constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);
 static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 71110656, "the runtime allocates these bytes");
+
+using LowTerms = RankTerms;
 
 __device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
 #pragma unroll
@@ -1135,7 +1140,7 @@ struct LowCombine {
     return true;
   }
 
-  // Loads all ranks' i-th unit of this rank's tokens, for RankTerms, polling
+  // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it.
   template <int kBatch>
   __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
@@ -1163,7 +1168,7 @@ struct LowCombine {
   }
 };
 
-// What RankTerms loads the i-th unit with.
+// What LowTerms loads the i-th unit with.
 struct LowFetch {
   const LowCombine& c;
   size_t i;
@@ -1187,11 +1192,11 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
 
-  const auto load = [&](size_t i, RankTerms& t) {
+  const auto load = [&](size_t i, LowTerms& t) {
     c.push();
     t.load(LowFetch{c, i});
   };
-  sum_rows<RankTerms, 1>(g, load, out);
+  sum_rows<LowTerms, 1>(g, load, out);
 #pragma unroll 1
   while (c.push()) {
   }

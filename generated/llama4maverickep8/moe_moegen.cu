@@ -286,6 +286,42 @@ using OutUnit = BF16Unit;   // of the output
 // ---- Sums in rank order -----------------------------------------------------
 
 // What all ranks have at one unit, and its sum in fp32, in rank order: the same
+// bits whoever asks. There are too many ranks for all of their units to wait in
+// registers: they are added up kBatch at a time.
+template <int kBatch>
+struct BatchTerms {
+  float sums[kUnit];
+
+  // fetch(first, v) loads those of some ranks from first on, as far as there are
+  // any.
+  template <typename Fetch>
+  __device__ __forceinline__ void load(const Fetch& fetch) {
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) sums[i] = 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < kRanks; first += kBatch) {
+      WireUnit v[kBatch];
+      fetch(first, v);
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        if (first + b >= kRanks) continue;
+        float term[kUnit];
+        v[b].unpack(term);
+#pragma unroll
+        for (int i = 0; i < kUnit; ++i) sums[i] += term[i];
+      }
+    }
+  }
+
+  __device__ __forceinline__ void sum(float (&x)[kUnit]) const {
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) x[i] = sums[i];
+  }
+
+  __device__ __forceinline__ OutUnit output() const { return OutUnit::pack(sums); }
+};
+
+// What all ranks have at one unit, and its sum in fp32, in rank order: the same
 // bits whoever asks. The loads are plain ones; the compiler must not be given a
 // reason to use the non-coherent path (no __restrict__).
 struct RankTerms {
@@ -368,8 +404,8 @@ __device__ __forceinline__ void load_peers(const Group& g, size_t offset, RankTe
 constexpr uint32_t kAbsent = 0xffffffffu;
 constexpr uint32_t kStandIn = 0x7fffffffu;  // travels in place of data that equals kAbsent
 
-constexpr int kLowTokens = 128;    // tokens a rank, at most
-constexpr int kLowThreads = 1024;  // threads of a block, at most
+constexpr int kLowTokens = 128;   // tokens a rank, at most
+constexpr int kLowThreads = 768;  // threads of a block, at most
 
 // One rank's rows in a staging buffer: packs in one place, lines in another.
 constexpr size_t kLowDispatchBytes = size_t(kLowTokens) * kHiddenPacks * sizeof(HiddenPack);
@@ -839,7 +875,9 @@ struct LowDispatch {
   // Whether the rank's own rows come through its staging buffer.
   static constexpr bool kOwnArrives = false;
 
-  __device__ __forceinline__ size_t packs(int rank) const { return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank); }
+  __device__ __forceinline__ size_t packs(int rank) const {
+    return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank);
+  }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
   // The words of rows rows' small tensors, one tensor after the other.
@@ -898,7 +936,7 @@ struct LowDispatch {
 
   // Gathers the i-th pack of every rank that has so many.
   __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
-    constexpr int kBatch = kRanks < 8 ? kRanks : 8;
+    constexpr int kBatch = kRanks < 4 ? kRanks : 4;
     char* const symm = g.symm[g.rank];
     const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
     const auto here = [&](int r) -> uint4* {
@@ -1082,8 +1120,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 
 // ---- Combine, protocol ll ---------------------------------------------------
 
-constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);  // one rank's rows in a staging buffer
+// One rank's rows in a staging buffer.
+constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);
 static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 125901824, "the runtime allocates these bytes");
+
+using LowTerms = BatchTerms<4>;
 
 __device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
 #pragma unroll
@@ -1138,7 +1179,7 @@ struct LowCombine {
     return true;
   }
 
-  // Loads all ranks' i-th unit of this rank's tokens, for RankTerms, polling
+  // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it.
   template <int kBatch>
   __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
@@ -1166,7 +1207,7 @@ struct LowCombine {
   }
 };
 
-// What RankTerms loads the i-th unit with.
+// What LowTerms loads the i-th unit with.
 struct LowFetch {
   const LowCombine& c;
   size_t i;
@@ -1190,11 +1231,11 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
 
-  const auto load = [&](size_t i, RankTerms& t) {
+  const auto load = [&](size_t i, LowTerms& t) {
     c.push();
     t.load(LowFetch{c, i});
   };
-  sum_rows<RankTerms, 1>(g, load, out);
+  sum_rows<LowTerms, 1>(g, load, out);
 #pragma unroll 1
   while (c.push()) {
   }

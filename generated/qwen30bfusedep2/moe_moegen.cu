@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 // ---- Shape and layout -------------------------------------------------------
 
@@ -431,20 +432,21 @@ __device__ __forceinline__ void count_low_epoch(uint32_t* epochs, uint32_t epoch
   for (int b = blockIdx.x + threadIdx.x * gridDim.x; b < kMaxBlocks; b += blockDim.x * gridDim.x) epochs[b] = epoch;
 }
 
-// Thread r of the last block, which has least to do, exchanges headers with
-// rank r. A rank that has failed sends none, so that nobody ends an operation
-// with data that it has sent since.
-__device__ __forceinline__ bool has_header() { return blockIdx.x == gridDim.x - 1 && threadIdx.x < kRanks; }
+// The last threads of the last block, which have least to do, exchange headers:
+// each with the rank header_peer(). A rank that has failed sends none, so that
+// nobody ends an operation with data that it has sent since.
+__device__ __forceinline__ int header_peer() { return int(blockDim.x) - 1 - int(threadIdx.x); }
+__device__ __forceinline__ bool has_header() { return blockIdx.x == gridDim.x - 1 && header_peer() < kRanks; }
 
 __device__ __forceinline__ void send_header(const Group& g, size_t headers, uint32_t epoch) {
   if (has_header() && !has_failed(g)) {
-    store_relaxed(reinterpret_cast<uint32_t*>(g.symm[threadIdx.x] + headers) + g.rank, epoch);
+    store_relaxed(reinterpret_cast<uint32_t*>(g.symm[header_peer()] + headers) + g.rank, epoch);
   }
 }
 
 __device__ __forceinline__ void wait_header(const Group& g, size_t headers, Phase phase, uint32_t epoch) {
   if (!has_header()) return;
-  const int peer = threadIdx.x;
+  const int peer = header_peer();
   const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
   LowWait wait{g, phase, epoch};
   while (int32_t(load_relaxed(header) - epoch) < 0 && wait.goes_on(peer)) {
@@ -820,31 +822,6 @@ __device__ __forceinline__ void push_line(const Group& g, size_t offset, uint32_
   for (int r = 0; r < kRanks; ++r) store_relaxed(reinterpret_cast<uint64_t*>(g.symm[r] + offset), line);
 }
 
-// Pushes words [0, n) of a small tensor's rows as lines.
-template <typename Word>
-__device__ __forceinline__ void push_lines(const Group& g, const Word* source, size_t lines, Index n, uint32_t epoch) {
-  const Index total = Index(gridDim.x) * blockDim.x;
-  // From the last thread on: the first ones have most packs.
-  for (Index i = total - 1 - (Index(blockIdx.x) * blockDim.x + threadIdx.x); i < n; i += total) {
-    push_line(g, lines + size_t(i) * sizeof(uint64_t), source[i], epoch);
-  }
-}
-
-// Polls a rank's lines and writes their words to the gathered tensor.
-template <typename Word>
-__device__ __forceinline__ void receive_lines(LowWait& wait, int rank, size_t lines, Word* to, Index n) {
-  const Group& g = wait.g;
-  const Index total = Index(gridDim.x) * blockDim.x;
-  const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines);
-  for (Index i = total - 1 - (Index(blockIdx.x) * blockDim.x + threadIdx.x); i < n; i += total) {
-    uint64_t line;
-    while (uint32_t((line = load_relaxed(from + i)) >> 32) != wait.epoch) {
-      if (!wait.goes_on(rank)) return;
-    }
-    to[i] = Word(line);
-  }
-}
-
 // Copies what every thread needs of the Step to shared memory.
 __device__ __forceinline__ void copy_step(const Group& g, Step* step, uint32_t (&counts)[kRanks]) {
   const Step& from = g.control->step;
@@ -880,22 +857,56 @@ struct LowDispatch {
   // Whether the rank's own rows come through its staging buffer.
   static constexpr bool kOwnArrives = false;
 
-  __device__ __forceinline__ size_t packs(int rank) const { return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank); }
+  __device__ __forceinline__ size_t packs(int rank) const {
+    return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank);
+  }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
-  __device__ __forceinline__ void push_small(Index rows) const {
-    push_lines(g, reinterpret_cast<const uint32_t*>(from.routing), lines(g.rank), rows * 8, epoch);
-    push_lines(g, reinterpret_cast<const uint32_t*>(from.probs), lines(g.rank) + kLowProbsLines, rows * 8, epoch);
+  // The words of rows rows' small tensors, one tensor after the other.
+  static constexpr int kWords = 8 + 8;  // of a row
+
+  // Calls f with tensor's lines, its place in symmetric memory, its words per
+  // row and which of them word j is.
+  template <typename F>
+  __device__ __forceinline__ void locate(Index j, Index rows, const F& f) const {
+    if (j < rows * 8) return f(reinterpret_cast<const uint32_t*>(from.routing), size_t(0), kRouting, 8, j);
+    j -= rows * 8;
+    f(reinterpret_cast<const uint32_t*>(from.probs), kLowProbsLines, kProbs, 8, j);
   }
 
-  __device__ __forceinline__ void receive_small(LowWait& wait) const {
-    char* const symm = g.symm[g.rank];
+  // Small tensors are the last threads': the first ones have most packs.
+  static __device__ __forceinline__ Index first_word() {
+    return Index(gridDim.x - blockIdx.x) * blockDim.x - 1 - threadIdx.x;
+  }
+
+  // Pushes the words of this rank's rows, as lines.
+  __device__ __forceinline__ void push_small(Index rows) const {
+    const Index n = rows * kWords;
 #pragma unroll 1
-    for (int r = 0; r < kRanks; ++r) {
-      const size_t from = lines(r), row = step.offset[r];
-      const Index rows = step.count[r];
-      receive_lines(wait, r, from, reinterpret_cast<uint32_t*>(symm + kRouting) + row * 8, rows * 8);
-      receive_lines(wait, r, from + kLowProbsLines, reinterpret_cast<uint32_t*>(symm + kProbs) + row * 8, rows * 8);
+    for (Index j = first_word(); j < n; j += Index(gridDim.x) * blockDim.x) {
+      locate(j, rows, [&](const auto* source, size_t at, size_t, int, Index i) {
+        push_line(g, lines(g.rank) + at + size_t(i) * sizeof(uint64_t), source[i], epoch);
+      });
+    }
+  }
+
+  // Gathers the words of all ranks' rows, most of which a rank has.
+  __device__ __forceinline__ void receive_small(LowWait& wait, Index most) const {
+    const Index each = most * kWords;
+#pragma unroll 1
+    for (Index j = first_word(); j < kRanks * each; j += Index(gridDim.x) * blockDim.x) {
+      const int r = j / each;
+      locate(j - r * each, most, [&](const auto* source, size_t at, size_t to, int words, Index i) {
+        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
+        if (i >= Index(step.count[r]) * words) return;
+        Word* const gathered = reinterpret_cast<Word*>(g.symm[g.rank] + to) + size_t(step.offset[r]) * words + i;
+        const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
+        uint64_t line;
+        while (uint32_t((line = load_relaxed(from)) >> 32) != epoch) {
+          if (!wait.goes_on(r)) return;
+        }
+        *gathered = Word(line);
+      });
     }
   }
 
@@ -907,7 +918,7 @@ struct LowDispatch {
 
   // Gathers the i-th pack of every rank that has so many.
   __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
-    constexpr int kBatch = kRanks < 8 ? kRanks : 8;
+    constexpr int kBatch = kRanks < 4 ? kRanks : 4;
     char* const symm = g.symm[g.rank];
     const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
     const auto here = [&](int r) -> uint4* {
@@ -961,13 +972,14 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
 
   Index most = 0;
 #pragma unroll 4
-  for (int r = 0; r < kRanks; ++r) most = max(most, Index(counts[r]) * kHiddenPacks);
+  for (int r = 0; r < kRanks; ++r) most = max(most, Index(counts[r]));
+  const Index packs = most * kHiddenPacks;
 #pragma unroll 1
-  for (push += total; push < pushes || receive < most; push += total, receive += total) {
+  for (push += total; push < pushes || receive < packs; push += total, receive += total) {
     if (push < pushes) d.push(push);
-    if (receive < most) d.receive(wait, receive);
+    if (receive < packs) d.receive(wait, receive);
   }
-  d.receive_small(wait);
+  d.receive_small(wait, most);
   wait_header(g, kLowDispatchHeaders, kPhaseDispatch, epoch);
 }
 
@@ -1192,8 +1204,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 
 // ---- Combine, protocol ll ---------------------------------------------------
 
-constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);  // one rank's rows in a staging buffer
+// One rank's rows in a staging buffer.
+constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);
 static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 25495552, "the runtime allocates these bytes");
+
+using LowTerms = RankTerms;
 
 __device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
 #pragma unroll
@@ -1248,7 +1263,7 @@ struct LowCombine {
     return true;
   }
 
-  // Loads all ranks' i-th unit of this rank's tokens, for RankTerms, polling
+  // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it.
   template <int kBatch>
   __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
@@ -1276,7 +1291,7 @@ struct LowCombine {
   }
 };
 
-// What RankTerms loads the i-th unit with.
+// What LowTerms loads the i-th unit with.
 struct LowFetch {
   const LowCombine& c;
   size_t i;
@@ -1300,11 +1315,11 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
 
-  const auto load = [&](size_t i, RankTerms& t) {
+  const auto load = [&](size_t i, LowTerms& t) {
     c.push();
     t.load(LowFetch{c, i});
   };
-  sum_rows<RankTerms, 1>(g, load, e);
+  sum_rows<LowTerms, 1>(g, load, e);
 #pragma unroll 1
   while (c.push()) {
   }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -35,9 +36,36 @@ func (d *Driver) NewCollectives(devices []driver.Device) ([]driver.Collective, e
 	return out, nil
 }
 
+// JoinCollective makes one rank's end of the communicator that id names; ranks
+// of one Driver find each other by it. It waits for nobody.
+func (d *Driver) JoinCollective(id [128]byte, rank, size int, dev driver.Device) (driver.Collective, error) {
+	const op = "ncclCommInitRank"
+	ed, err := d.own(op, dev)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.enter(op, ed); err != nil {
+		return nil, err
+	}
+	if rank < 0 || rank >= size {
+		return nil, fail(op, driver.CodeInvalidValue, "rank %d of %d", rank, size)
+	}
+	c := &communicator{d: d, n: size}
+	if old, ok := d.comms.LoadOrStore(id, c); ok {
+		if c = old.(*communicator); c.n != size {
+			return nil, fail(op, driver.CodeInvalidValue, "rank %d says that there are %d ranks, another said %d", rank, size, c.n)
+		}
+	}
+	if int(c.joined.Add(1)) == size {
+		d.comms.Delete(id) // nobody else asks for it
+	}
+	return &collective{comm: c, rank: rank, dev: ed}, nil
+}
+
 type communicator struct {
-	d *Driver
-	n int
+	d      *Driver
+	n      int
+	joined atomic.Int32 // ranks that came by JoinCollective
 	// next is, by rank, the number of the rank's next operation; waiting holds
 	// operations for which ranks are missing. Under the scheduler's lock.
 	next    map[int]int
@@ -52,7 +80,7 @@ type collective struct {
 	depth  int
 	group  []collPart
 	stream *stream
-	closed bool
+	closed atomic.Bool
 }
 
 // collKind is what a call does.
@@ -111,7 +139,7 @@ func (c *collective) enter(op string) error {
 	if err := c.comm.d.enter(op, c.dev); err != nil {
 		return err
 	}
-	if c.closed {
+	if c.closed.Load() {
 		return fail(op, driver.CodeInvalidHandle, "the communicator was closed")
 	}
 	return nil
@@ -207,14 +235,14 @@ func (c *collective) Close() error {
 	if err := c.dev.idle(); err != nil {
 		c.comm.d.log.Debug("destroying a communicator after a device error", "device", c.dev.ordinal, "err", err)
 	}
-	c.closed = true
+	c.closed.Store(true)
 	return nil
 }
 
 // Abort closes the communicator and fails this rank's device if an operation
 // of it is still waiting for its peers.
 func (c *collective) Abort() error {
-	c.closed = true
+	c.closed.Store(true)
 	return nil
 }
 

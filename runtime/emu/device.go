@@ -20,7 +20,8 @@ type Driver struct {
 	devices []*Device
 	mem     space
 	exp     exports
-	slots   int // free multicast slots; under mem.mu
+	comms   sync.Map // communicators by the id that named them, see JoinCollective
+	slots   int      // free multicast slots; under mem.mu
 	closed  atomic.Bool
 	sched   scheduler
 	obs     Observer

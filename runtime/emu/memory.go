@@ -29,6 +29,7 @@ type phys struct {
 	cost   uint64 // what MemInfo counts
 	data   unsafe.Pointer
 	kind   driver.HandleKind
+	fd     int // of pages that other processes can map, else -1
 	refs   int // handles, mappings and bindings; under space.mu
 	what   string
 }
@@ -132,7 +133,13 @@ func (s *space) newPhys(dev *Device, size, cost uint64, kind driver.HandleKind, 
 			return nil, fmt.Errorf("device %d has %d of %d bytes free, %d wanted", dev.ordinal, free, dev.total, cost)
 		}
 	}
-	p, err := mapHost(alignUp(size, 4096))
+	var p unsafe.Pointer
+	fd, err := -1, error(nil)
+	if kind == driver.HandlePosixFD {
+		p, fd, err = mapShared(alignUp(size, 4096))
+	} else {
+		p, err = mapHost(alignUp(size, 4096))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +152,7 @@ func (s *space) newPhys(dev *Device, size, cost uint64, kind driver.HandleKind, 
 		dev.physes++
 		n = dev.physes
 	}
-	return &phys{id: s.lastID, number: n, dev: dev, size: size, cost: cost, data: p, kind: kind, refs: 1, what: what}, nil
+	return &phys{id: s.lastID, number: n, dev: dev, size: size, cost: cost, data: p, kind: kind, fd: fd, refs: 1, what: what}, nil
 }
 
 // drop gives up one reference to p. The caller holds mu.
@@ -181,6 +188,9 @@ func (s *space) unlock() {
 	defer s.use.Unlock()
 	for _, p := range g {
 		unmapHost(p.data, alignUp(p.size, 4096))
+		if p.fd >= 0 {
+			closeFD(p.fd)
+		}
 	}
 }
 

@@ -177,6 +177,8 @@ func (m *multicast) Bind(dev driver.Device, offset uint64, mem driver.Memory, me
 		return fail(op, driver.CodeInvalidHandle, "the memory handle was released or is not memory of this driver")
 	case !o.has(ed):
 		return fail(op, driver.CodeInvalidDevice, "device %d was not added to the multicast object", ed.ordinal)
+	case em.ph.dev == nil:
+		return fail(op, driver.CodeInvalidDevice, "the memory lives in another process")
 	case em.ph.dev != ed:
 		return fail(op, driver.CodeInvalidDevice, "the memory lives on device %d, not on device %d", em.ph.dev.ordinal, ed.ordinal)
 	}

@@ -2,6 +2,7 @@ package emu
 
 import (
 	"encoding/binary"
+	"errors"
 	"sort"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -17,8 +18,9 @@ type memory struct {
 // fdID recognises an exported file descriptor after dup and SCM_RIGHTS.
 type fdID struct{ dev, ino uint64 }
 
-// exports is where handles that left the driver are found again. Only handles
-// of the same Driver resolve: the emulator's devices live in one process.
+// exports is where handles that left the driver are found again. Those of other
+// processes are memory that this one maps too; multicast objects, and fabric
+// handles, resolve in the Driver that made them.
 type exports struct {
 	byFD     map[fdID]any // *phys or *mcObject
 	byFabric map[[64]byte]any
@@ -52,13 +54,50 @@ func (d *Driver) export(op string, target any, have, kind driver.HandleKind, id 
 		d.exp.byFabric[s.Fabric] = target
 		return s, nil
 	}
-	fd, key, err := newFD()
+	fd, key, err := exportFD(target)
 	if err != nil {
 		return driver.Shareable{}, fail(op, driver.CodeUnknown, "making a file descriptor: %v", err)
 	}
 	d.exp.byFD[key] = target
 	s.FD = fd
 	return s, nil
+}
+
+// exportFD makes a descriptor for target: of its pages, or one that only stands
+// for it.
+func exportFD(target any) (int, fdID, error) {
+	p, ok := target.(*phys)
+	if !ok || p.fd < 0 {
+		return newFD()
+	}
+	fd, err := dupFD(p.fd)
+	if err != nil {
+		return -1, fdID{}, err
+	}
+	id, err := identifyFD(fd)
+	if err != nil {
+		closeFD(fd)
+		return -1, fdID{}, err
+	}
+	return fd, id, nil
+}
+
+// adopt imports memory of an emulator in another process; mem.mu is held. It
+// counts as no device's.
+func (d *Driver) adopt(fd int, size uint64) (*memory, error) {
+	if d.check != nil {
+		return nil, errors.New("it belongs to another process, and only mode Fast runs over several")
+	}
+	p, own, err := openShared(fd, alignUp(size, 4096))
+	if err != nil {
+		return nil, err
+	}
+	d.mem.lastID++
+	ph := &phys{id: d.mem.lastID, size: size, data: p, kind: driver.HandlePosixFD, fd: own, refs: 1, what: "memory of another process"}
+	if id, err := identifyFD(own); err == nil {
+		d.exp.byFD[id] = ph // opened again, it is the same
+	}
+	return &memory{d: d, ph: ph}, nil
 }
 
 // forget removes the exports of target; mem.mu is held.
@@ -113,7 +152,15 @@ func (d *Driver) Import(dev driver.Device, s driver.Shareable, size uint64) (dri
 			return &multicast{d: d, obj: t}, nil
 		}
 	}
-	return nil, fail(op, driver.CodeInvalidValue, "the shareable handle is not one of this emulator's live exports (they are valid inside the process that made them)")
+	why := errors.New("multicast objects and fabric handles are valid in the process that made them")
+	if s.Kind == driver.HandlePosixFD {
+		m, err := d.adopt(s.FD, size)
+		if err == nil {
+			return m, nil
+		}
+		why = err
+	}
+	return nil, fail(op, driver.CodeInvalidValue, "the shareable handle is not one of this emulator's live exports: %v", why)
 }
 
 func (m *memory) Release() error {

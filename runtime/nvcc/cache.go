@@ -28,6 +28,19 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "moegen"), nil
 }
 
+// privateDir is CacheDir, unless that exists and another user could put kernels
+// into it.
+func privateDir() (string, error) {
+	dir, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(dir); err == nil && info.IsDir() && (!trusted(info) || info.Mode().Perm()&0o002 != 0) {
+		return dir, fmt.Errorf("nvcc: %s (%v) is another user's, or all can write to it: chmod o-w it, or set MOEGEN_CACHE_DIR to another", dir, info.Mode())
+	}
+	return dir, nil
+}
+
 // cache is the cache on disk. An entry is a directory <name>.<key> with the image and
 // meta.json; names with a leading dot are the cache's own.
 type cache struct {
@@ -111,7 +124,7 @@ func Cached(src Source, target Target) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	dir, err := CacheDir()
+	dir, err := privateDir()
 	if err != nil {
 		return Image{}, err
 	}

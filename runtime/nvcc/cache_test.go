@@ -172,6 +172,37 @@ func TestUnusableCache(t *testing.T) {
 	}
 }
 
+// TestForeignCache: kernels are not taken from where other users could have put
+// them, and new ones are not put there.
+func TestForeignCache(t *testing.T) {
+	c, dir := fake(t, "")
+	compile(t, c) // fills the cache
+	refused := func(what string) {
+		t.Helper()
+		img := compile(t, c)
+		if img.FromCache || img.CachePath != "" || len(img.Warnings) == 0 || !strings.Contains(img.Warnings[0], "MOEGEN_CACHE_DIR") {
+			t.Errorf("%s: from cache %t, path %q, warnings %q", what, img.FromCache, img.CachePath, img.Warnings)
+		}
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	refused("open to all")
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !compile(t, c).FromCache {
+		t.Error("the user's own cache is not used")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: a cache of another user (needs root)")
+	}
+	if err := os.Chown(dir, 4242, 4242); err != nil {
+		t.Fatal(err)
+	}
+	refused("another user's")
+}
+
 func unsetHome(t *testing.T) {
 	for _, name := range []string{"MOEGEN_CACHE_DIR", "HOME", "XDG_CACHE_HOME", "LocalAppData"} {
 		t.Setenv(name, "")

@@ -19,7 +19,7 @@ func (c *Compiler) Compile(ctx context.Context, src Source, target Target) (Imag
 	if err != nil {
 		return Image{}, err
 	}
-	dir, err := CacheDir()
+	dir, err := privateDir()
 	store := &cache{dir: dir, broken: err, write: writeSynced}
 	return flights.do(ctx, hash(dir, c.Path, src.Name, j.key(c.Version)), func() (Image, error) {
 		return c.compile(ctx, store, j)

@@ -246,13 +246,14 @@ func TestCapacityMismatch(t *testing.T) {
 	if err := r.d[0].SetCapacity(1); err != nil {
 		t.Fatal(err)
 	}
+	var fe *moert.FailedError
 	for rank := range r.d {
-		if err := r.step(rank, moert.HostTokens(1)); err != nil {
+		// A host may see the failure before it has enqueued the whole step.
+		if err := r.step(rank, moert.HostTokens(1)); err != nil && !errors.As(err, &fe) {
 			t.Fatal(err)
 		}
 	}
 	for rank, d := range r.d {
-		var fe *moert.FailedError
 		if err := d.Synchronize(r.streams[rank]); !errors.As(err, &fe) || fe.Phase != moert.PhaseCounts {
 			t.Errorf("rank %d: %v, want a failure of BeginStep", rank, err)
 		}

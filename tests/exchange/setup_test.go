@@ -246,36 +246,3 @@ func TestNoHostWork(t *testing.T) {
 		}
 	}
 }
-
-// TestGraphNodes: a captured step is one kernel for the counts and one each
-// for dispatch and combine, with no copies.
-func TestGraphNodes(t *testing.T) {
-	r := newRig(t, machine(t, emu.Config{Devices: 2}), program(t, small), moert.WithTransport(moert.P2P))
-	for rank, s := range r.streams {
-		if err := s.BeginCapture(); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.step(rank, moert.HostTokens(2)); err != nil {
-			t.Fatal(err)
-		}
-		g, err := s.EndCapture()
-		if err != nil {
-			t.Fatal(err)
-		}
-		nodes, err := g.Nodes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var names []string
-		for _, n := range nodes {
-			names = append(names, n.Kind+" "+n.Name)
-		}
-		want := "kernel moegen_counts,kernel moegen_dispatch_ll,kernel moegen_combine_ll"
-		if got := strings.Join(names, ","); got != want {
-			t.Errorf("rank %d: %s\nwant %s", rank, got, want)
-		}
-		if err := g.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}

@@ -26,8 +26,8 @@ type modelRun struct {
 	Seconds   float64            `json:"seconds"`
 }
 
-// TestModels runs whole MoE layers of five models on two ranks, eagerly and as
-// a replayed graph, over p2p and nccl. Gathered tensors are compared bit by
+// TestModels runs whole MoE layers of five models on two ranks, eagerly, as a
+// replayed graph, and with a prefill among either, over p2p and nccl. Gathered tensors are compared bit by
 // bit, outputs with float64 sums; and the transports' outputs with each other.
 func TestModels(t *testing.T) {
 	m := gpus(t, 2)
@@ -37,6 +37,7 @@ func TestModels(t *testing.T) {
 		} else {
 			s.MaxTokens, s.SMLimit = 32, 8
 		}
+		s.MaxPrefillTokens = 2 * s.MaxTokens
 	})
 	names := []string{"deepseek-v3", "qwen3-235b-a22b", "gpt-oss-120b", "nemotron-3-nano", "mixtral-8x7b"}
 	programs := map[string]*moert.Program{}
@@ -85,14 +86,16 @@ func compileAll(t *testing.T, m machine, programs map[string]*moert.Program) {
 	t.Logf("compiled %d models in %v", len(programs), time.Since(start).Round(time.Millisecond))
 }
 
-// steps are token counts of both ranks. Replays go through all of them, mostly
-// small ones: the host's reference is what takes the time.
-func modelSteps(m machine) (each, replayed [][]int) {
+// modelSteps are token counts of both ranks, of which the last is a prefill's.
+// Replays go through all of them, mostly small ones: the host's reference is
+// what takes the time.
+func modelSteps(m machine, s *spec.Spec) (each, replayed [][]int) {
 	each = [][]int{{0, 1}, {1, 0}, {1, 1}, {3, 3}, {7, 64}, {128, 128}, {512, 500}}
 	if !m.real {
 		each = [][]int{{0, 1}, {1, 0}, {1, 1}, {3, 3}, {7, 24}, {32, 31}}
 	}
 	few := each[:5]
+	each = append(each, []int{s.MaxTokens + 9, 5})
 	replayed = append(replayed, each...)
 	for len(replayed) < 50 {
 		replayed = append(replayed, few[len(replayed)%len(few)])
@@ -101,7 +104,7 @@ func modelSteps(m machine) (each, replayed [][]int) {
 }
 
 func testModel(t *testing.T, m machine, s *spec.Spec, p *moert.Program, run *modelRun) {
-	each, replayed := modelSteps(m)
+	each, replayed := modelSteps(m, s)
 	eager := map[moert.Transport]*layer.Result{}
 	for _, way := range []struct {
 		transport moert.Transport

@@ -25,6 +25,7 @@ func TestSteps(t *testing.T) {
 		}
 	})
 	t.Run("launches", func(t *testing.T) { testLaunches(t, m) })
+	t.Run("room for others", func(t *testing.T) { testRoomForOthers(t, m) })
 	t.Run("memory", func(t *testing.T) { testMemory(t, m) })
 	t.Run("missing rank", func(t *testing.T) { testMissingRank(t, m) })
 }
@@ -89,41 +90,51 @@ func testHostNeverWaits(t *testing.T, m machine, transport moert.Transport) {
 	t.Logf("4 steps were enqueued in %v behind a waiting kernel", took)
 }
 
-// testLaunches: a captured p2p step of two layers is one launch for the counts
-// and one for each operation, without copies.
+// testLaunches: a captured p2p step of two layers is one launch for each
+// operation, without copies, and one more for counts that travel early.
 func testLaunches(t *testing.T, m machine) {
 	r := open(t, m, smallProgram(t), moert.WithTransport(moert.P2P))
 	r.good(t, 2)
 	for rank, d := range r.d {
 		s, in := r.streams[rank], r.in[rank]
-		if err := s.BeginCapture(); err != nil {
-			t.Fatal(err)
-		}
-		err := r.step(rank, 2)
-		if err == nil {
-			_, err = d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]})
-		}
-		if err == nil {
-			_, err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
-		}
-		g, endErr := s.EndCapture()
-		if err := errors.Join(err, endErr); err != nil {
-			t.Fatal(err)
-		}
-		nodes, err := g.Nodes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range nodes {
-			if n.Kind != "kernel" {
-				t.Errorf("rank %d: a %s node", rank, n.Kind)
+		for _, c := range []struct {
+			begin func() error
+			nodes int
+		}{
+			{func() error { return d.BeginStep(s, moert.HostTokens(2)) }, 5},
+			{func() error { return d.NextStep(moert.HostTokens(2)) }, 4},
+		} {
+			if err := s.BeginCapture(); err != nil {
+				t.Fatal(err)
 			}
-		}
-		if len(nodes) != 5 {
-			t.Errorf("rank %d: %d nodes, want 5: %v", rank, len(nodes), nodes)
-		}
-		if err := g.Close(); err != nil {
-			t.Error(err)
+			err := c.begin()
+			for range 2 {
+				if err == nil {
+					_, err = d.Dispatch(s, moert.Rows{Routing: in[0], Probs: in[1], Hidden: in[2]})
+				}
+				if err == nil {
+					_, err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()})
+				}
+			}
+			g, endErr := s.EndCapture()
+			if err := errors.Join(err, endErr); err != nil {
+				t.Fatal(err)
+			}
+			nodes, err := g.Nodes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range nodes {
+				if n.Kind != "kernel" {
+					t.Errorf("rank %d: a %s node", rank, n.Kind)
+				}
+			}
+			if len(nodes) != c.nodes {
+				t.Errorf("rank %d: %d nodes, want %d: %v", rank, len(nodes), c.nodes, nodes)
+			}
+			if err := g.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }

@@ -35,6 +35,9 @@ type job struct {
 	eager     bool // no replays of a graph
 	partials  layer.Partials
 	protocol  gen.Protocol // "" is gen.Auto
+	// capacity, if not 0, is that of steps in graphs, which have protocol LL then,
+	// and those outside Bulk.
+	capacity int
 	// damage replaces text of the CUDA source.
 	damage [2]string
 }
@@ -55,6 +58,11 @@ func (j job) run(t testing.TB) ([]emu.Report, error) {
 		}
 	}
 	layer.SetProtocol(p, s, j.protocol)
+	if j.capacity > 0 {
+		low := gen.Plan(s, gen.LL)[0]
+		low.Tokens = j.capacity
+		p.Plan = append([]moert.PlanRow{moert.PlanRow(low)}, p.Plan[len(p.Plan)-1])
+	}
 	if from, to := j.damage[0], j.damage[1]; from != "" {
 		if !strings.Contains(string(p.Source), from) {
 			t.Fatalf("the source does not have %q", from)
@@ -72,7 +80,7 @@ func (j job) run(t testing.TB) ([]emu.Report, error) {
 	}
 	res, err := layer.Run(context.Background(), layer.Config{
 		Spec: s, Program: p, Devices: drv.Devices(), Transport: j.transport, Tokens: j.tokens, Steps: len(j.tokens),
-		Replays: replays, Layers: j.layers, Partials: j.partials, Options: []moert.Option{moert.WithLogger(quiet)},
+		Replays: replays, Capacity: j.capacity, Layers: j.layers, Partials: j.partials, Options: []moert.Option{moert.WithLogger(quiet)},
 	})
 	if err != nil {
 		err = fmt.Errorf("run: %w", err)

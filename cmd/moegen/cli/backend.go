@@ -34,12 +34,13 @@ func (b *backend) devices(ranks int) []driver.Device {
 
 // openBackend opens the named backend with at least ranks devices, or where
 // the ranks may share one, with at least one: auto is CUDA where that has
-// enough of them, else the emulator, configured by c.
+// enough of them, else the emulator, configured by c, which
+// may ask for more devices than ranks.
 func openBackend(name string, ranks int, share bool, c emu.Config) (*backend, error) {
 	if share {
 		ranks = 1
 	}
-	c.Devices = ranks
+	c.Devices = max(c.Devices, ranks)
 	if name == "emu" {
 		d, err := openEmulator(c)
 		return &backend{d, "asked for"}, err

@@ -46,7 +46,7 @@ func TestParseTokens(t *testing.T) {
 func TestDefaultTokens(t *testing.T) {
 	for ranks := 1; ranks <= 72; ranks++ {
 		for _, capacity := range []int{1, 2, 7, 16, 512} {
-			steps := defaultTokens(ranks, capacity)
+			steps := defaultTokens(ranks, capacity, 0)
 			zero, full := false, false
 			for _, counts := range steps {
 				if len(counts) != ranks || slices.Min(counts) < 0 || slices.Max(counts) > capacity {
@@ -57,6 +57,12 @@ func TestDefaultTokens(t *testing.T) {
 			}
 			if !zero || !full {
 				t.Errorf("%d ranks, capacity %d: %v", ranks, capacity, steps)
+			}
+			// Where there is a way to run more, one step has more.
+			with := defaultTokens(ranks, capacity, 2*capacity)
+			more := slices.DeleteFunc(slices.Clone(with), func(counts []int) bool { return slices.Max(counts) <= capacity })
+			if len(with) != len(steps)+1 || len(more) != 1 || slices.Max(more[0]) > 2*capacity {
+				t.Errorf("%d ranks, capacity %d, more in prefills: %v", ranks, capacity, with)
 			}
 		}
 	}

@@ -28,11 +28,21 @@ GPUs the exchange runs on emulated ones.
   moegen run -mode explore -seeds 1000 -ranks 2 -sms 2 -tokens 1/0,2 moe.yaml
 
 -tokens has one item for each step: a number for all ranks, or one for each
-rank with slashes between. Steps beyond the list start it again.
+rank with slashes between. Steps beyond the list start it again. A step with
+more tokens than fit into a captured one is a prefill, where the spec allows
+max_prefill_tokens; it runs among the eager steps and between the replays.
 
 The PTX that "moegen generate" left beside the spec is used where it fits;
 otherwise the kernels are compiled, which takes nvcc. -ranks and -sms make
 kernels of their own, which always have to be compiled.
+
+-procs N runs each rank in a process of its own. Below torchrun, mpirun or srun
+every process is one rank by itself (-procs 1 runs all ranks in one process all
+the same):
+
+  torchrun --no-python --nproc-per-node 2 moegen run moe.yaml
+
+Emulated GPUs of several processes share memory, and have no multicast and no NCCL.
 
 -mode check and explore run on the emulator. They are slow: use few tokens and
 multiprocessors. A report names the seed that shows it again.
@@ -41,7 +51,7 @@ multiprocessors. A report names the seed that shows it again.
 // runFlags are the flags of run.
 type runFlags struct {
 	backend, tokens, transport, graph, partial string
-	ranks, sms, capacity                       int
+	ranks, sms, capacity, procs                int
 	steps, layers, replays                     int
 	share                                      bool
 	mode, protocol                             string
@@ -54,6 +64,7 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.StringVar(&o.backend, "backend", "auto", "`WHERE` to run: auto (GPUs if there are enough), cuda, emu")
 	f.IntVar(&o.ranks, "ranks", 0, "use `N` ranks instead of the spec's ep_size")
 	f.IntVar(&o.sms, "sms", 0, "use `N` multiprocessors instead of the spec's sm_limit")
+	f.IntVar(&o.procs, "procs", 0, "run `N` ranks in a process each (default: one, or the launcher's)")
 	f.BoolVar(&o.share, "share", false, "let ranks share GPUs, to try several where there are fewer (transport p2p)")
 	f.StringVar(&o.tokens, "tokens", "", "token counts of the steps, a `LIST` such as 1,0/3,7 (default: small uneven ones)")
 	f.StringVar(&o.transport, "transport", "auto", "`WHICH` transports: auto (the first that works), all, or some of nvls,p2p,nccl")
@@ -92,13 +103,19 @@ func (o *runFlags) check() error {
 	for _, c := range []struct {
 		name       string
 		value, min int
-	}{{"ranks", o.ranks, 0}, {"sms", o.sms, 0}, {"steps", o.steps, 0}, {"replays", o.replays, 0}, {"layers", o.layers, 1}, {"capacity", o.capacity, 0}, {"seeds", o.seeds, 1}} {
+	}{{"ranks", o.ranks, 0}, {"procs", o.procs, 0}, {"sms", o.sms, 0}, {"steps", o.steps, 0}, {"replays", o.replays, 0}, {"layers", o.layers, 1}, {"capacity", o.capacity, 0}, {"seeds", o.seeds, 1}} {
 		if c.value < c.min {
 			return fmt.Errorf("-%s %d: at least %d", c.name, c.value, c.min)
 		}
 	}
 	if o.mode != "fast" && o.backend == "cuda" {
 		return fmt.Errorf("-mode %s is the emulator's: use it with -backend emu", o.mode)
+	}
+	if o.procs > 1 && o.mode != "fast" {
+		return fmt.Errorf("-procs %d: -mode %s judges one process with all ranks", o.procs, o.mode)
+	}
+	if o.procs > 1 && o.ranks != 0 && o.ranks != o.procs {
+		return fmt.Errorf("-procs %d and -ranks %d: each process is one rank", o.procs, o.ranks)
 	}
 	if o.seeds > 1 && o.mode != "explore" {
 		return fmt.Errorf("-seeds %d: only -mode explore runs other schedules with other seeds", o.seeds)
@@ -122,6 +139,16 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 	if err := o.check(); err != nil {
 		return usageError(stderr, f, "%v", err)
 	}
+	place, err := o.place()
+	if err != nil {
+		return usageError(stderr, f, "%v", err)
+	}
+	if o.procs > 1 {
+		o.ranks = o.procs
+	}
+	if place != nil && place.Rank != 0 {
+		stdout = io.Discard // rank 0 says it for all
+	}
 	// All specs are looked at before any of them runs.
 	jobs, code := make([]*runJob, f.NArg()), exitOK
 	for i, arg := range f.Args() {
@@ -135,16 +162,24 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 			}
 			code = max(code, c)
 		}
-		jobs[i] = j
+		if jobs[i] = j; j != nil {
+			j.place, j.index = place, i
+		}
 	}
 	if code != exitOK {
 		return code
+	}
+	if o.procs > 1 && place == nil {
+		return spawn(ctx, o.procs, args, stdout, stderr)
 	}
 	var reports []*runReport
 	for _, j := range jobs {
 		report := j.runSeeds(ctx, stderr)
 		if reports = append(reports, report); !report.OK {
 			code = exitFailure
+			if place != nil && place.Rank != 0 {
+				report.complain(stderr, place.Rank)
+			}
 		}
 		if !o.json {
 			report.print(stdout, o.verbose)
@@ -171,6 +206,10 @@ type runJob struct {
 	capacity   int
 	transports []moert.Transport // "" for the first that works
 	all        bool              // transports that cannot be had are no failure
+
+	place *moert.Place // of this process in a group of processes, nil if it is alone
+	index int          // of the job among those of the command
+	group *moert.ProcessGroup
 }
 
 func newRunJob(o *runFlags, arg string) (*runJob, error) {
@@ -189,9 +228,13 @@ func newRunJob(o *runFlags, arg string) (*runJob, error) {
 		}
 		j.capacity, limit = o.capacity, "-capacity"
 	}
+	most := j.capacity
+	if s.MaxPrefillTokens > 0 {
+		most, limit = s.MaxPrefillTokens, "max_prefill_tokens"
+	}
 	if o.tokens == "" {
-		j.tokens = defaultTokens(s.EPSize, j.capacity)
-	} else if j.tokens, err = parseTokens(o.tokens, s.EPSize, j.capacity, limit); err != nil {
+		j.tokens = defaultTokens(s.EPSize, j.capacity, most)
+	} else if j.tokens, err = parseTokens(o.tokens, s.EPSize, most, limit); err != nil {
 		return nil, &argumentError{fmt.Errorf("-tokens %s: %w", o.tokens, err)}
 	}
 	if err := j.chooseTransports(); err != nil {

@@ -65,6 +65,18 @@ func (j *runJob) runSeeds(ctx context.Context, stderr io.Writer) *runReport {
 	}
 }
 
+// complain prints what went wrong on a rank that prints no report.
+func (r *runReport) complain(w io.Writer, rank int) {
+	if r.Error != "" {
+		fmt.Fprintf(w, "moegen run: rank %d: %s\n", rank, r.Error)
+	}
+	for _, x := range r.Runs {
+		if x.Error != "" {
+			fmt.Fprintf(w, "moegen run: rank %d: %s: %s\n", rank, x.Asked, x.Error)
+		}
+	}
+}
+
 // judged is a driver that judges what ran on it.
 type judged interface{ Verdict() emu.Verdict }
 
@@ -72,7 +84,10 @@ func (j *runJob) run(ctx context.Context, stderr io.Writer, machine emu.Config) 
 	s := j.spec
 	report := &runReport{Model: s.Model, Ranks: s.EPSize, Layers: j.flags.layers,
 		Shape: fmt.Sprintf("hidden %d %s, top %d of %d experts, wire %s", s.HiddenDim, s.DType, s.TopK, layer.Experts(s).NumExperts, s.Combine.Wire)}
-	b, err := openBackend(j.flags.backend, s.EPSize, j.flags.share, machine)
+	if j.place != nil {
+		machine.Devices = s.EPSize
+	}
+	b, err := openBackend(j.flags.backend, j.gpus(), j.flags.share, machine)
 	if err != nil {
 		report.Error = explain(err)
 		return report
@@ -81,8 +96,16 @@ func (j *runJob) run(ctx context.Context, stderr io.Writer, machine emu.Config) 
 	report.Device = b.driver.Devices()[0].Info().Name
 	if err := j.compile(ctx, b, stderr); err != nil {
 		report.Error = explain(err)
-	} else {
+	} else if j.place == nil {
 		report.OK = j.runAll(ctx, b, report, stderr)
+	} else if j.group, err = j.join(ctx, b, stderr); err != nil {
+		report.Error = explain(err)
+	} else {
+		report.Why += fmt.Sprintf(", one of %d processes", j.place.Size)
+		report.OK = j.runAll(ctx, b, report, stderr)
+		if err := j.group.Close(); err != nil {
+			report.OK, report.Error = false, "close the group: "+err.Error()
+		}
 	}
 	if d, ok := b.driver.(judged); ok && report.OK && d.Verdict() != emu.Clean {
 		report.OK, report.Error = false, fmt.Sprintf("the emulator judges the execution %v", d.Verdict())
@@ -131,7 +154,7 @@ func (j *runJob) runAll(ctx context.Context, b *backend, report *runReport, stde
 		}
 	}
 	// What is wrong in itself is not worth comparing.
-	if p2p != nil && nccl != nil && p2p.OK() && nccl.OK() {
+	if p2p != nil && nccl != nil && p2p.OK() && nccl.OK() && j.group == nil {
 		c, err := layer.Compare(p2p, nccl, b.driver.Name())
 		if err != nil {
 			report.Error = err.Error()
@@ -155,10 +178,14 @@ func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stde
 	p := newProgress(stderr, fmt.Sprintf("%s over %s: step", j.spec.Model, r.Asked))
 	start := time.Now()
 	c := layer.Config{
-		Spec: j.spec, Program: j.program, Devices: b.devices(j.spec.EPSize), Share: j.flags.share, Transport: t,
+		Spec: j.spec, Program: j.program, Devices: b.devices(j.spec.EPSize), Share: j.flags.share, Joined: j.group, Transport: t,
 		Tokens: j.tokens, Layers: j.flags.layers, Capacity: j.capacity, Seed: j.flags.seed,
-		Partials: partials[j.flags.partial], Keep: len(j.transports) > 1, Progress: p.step,
+		Partials: partials[j.flags.partial], Keep: len(j.transports) > 1 && j.group == nil, Progress: p.step,
 		Options: []moert.Option{moert.WithLogger(j.flags.logger(stderr))},
+	}
+	if j.group != nil && b.driver.Name() == "emu" {
+		// A peer that is slow to emulate is not missing; one that ends is noticed.
+		c.Options = append(c.Options, moert.WithTimeout(time.Minute))
 	}
 	if j.flags.graph != "only" {
 		c.Steps = j.counted(j.flags.steps)

@@ -78,11 +78,14 @@ func (t *transportRun) print(w io.Writer, layers int, all bool) {
 	fmt.Fprintln(w)
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tab, "step\trank\ttokens\tgathered\tmax error\tof bound\tverdict\t")
-	eager, replays := 0, 0
+	eager, replays, prefills := 0, 0, 0
 	for _, s := range res.Steps {
-		if s.Graph {
+		switch {
+		case s.Prefill:
+			prefills++
+		case s.Graph:
 			replays++
-		} else {
+		default:
 			eager++
 		}
 		printStep(tab, &s, all)
@@ -91,15 +94,12 @@ func (t *transportRun) print(w io.Writer, layers int, all bool) {
 	for _, s := range res.Steps {
 		printFaults(w, &s)
 	}
-	fmt.Fprintf(w, "%s: %s and %s of %s, largest error %.0f%% of what rounding explains, %.1fs\n",
-		verdictOf(res.OK()), plural(eager, "eager step"), plural(replays, "replay"), plural(layers, "layer"), 100*res.MaxError(), t.Seconds)
-}
-
-func stepName(s *layer.Step) string {
-	if s.Graph {
-		return fmt.Sprintf("replay %d", s.Index)
+	ran := plural(eager, "eager step") + " and " + plural(replays, "replay")
+	if prefills > 0 {
+		ran = fmt.Sprintf("%s, %s and %s", plural(eager, "eager step"), plural(replays, "replay"), plural(prefills, "prefill"))
 	}
-	return fmt.Sprintf("eager %d", s.Index)
+	fmt.Fprintf(w, "%s: %s of %s, largest error %.0f%% of what rounding explains, %.1fs\n",
+		verdictOf(res.OK()), ran, plural(layers, "layer"), 100*res.MaxError(), t.Seconds)
 }
 
 // manyRanks is how many ranks get a line each without being asked for.
@@ -115,10 +115,10 @@ func printStep(w io.Writer, s *layer.Step, all bool) {
 			sum.MaxError, sum.MaxAbsolute = max(sum.MaxError, r.MaxError), max(sum.MaxAbsolute, r.MaxAbsolute)
 			sum.Faults = append(sum.Faults, r.Faults...)
 		}
-		printRank(w, stepName(s), fmt.Sprintf("0-%d", len(ranks)-1), fmt.Sprintf("%d-%d", least, sum.Tokens), &sum)
+		printRank(w, s.Name(), fmt.Sprintf("0-%d", len(ranks)-1), fmt.Sprintf("%d-%d", least, sum.Tokens), &sum)
 		return
 	}
-	name := stepName(s)
+	name := s.Name()
 	for i := range ranks {
 		printRank(w, name, fmt.Sprint(ranks[i].Rank), fmt.Sprint(ranks[i].Tokens), &ranks[i])
 		name = ""
@@ -136,10 +136,10 @@ func printRank(w io.Writer, step, rank, tokens string, r *layer.Rank) {
 func printFaults(w io.Writer, s *layer.Step) {
 	for _, r := range s.Ranks {
 		for _, f := range r.Faults {
-			fmt.Fprintf(w, "%s rank %d: %s\n", stepName(s), r.Rank, f)
+			fmt.Fprintf(w, "%s rank %d: %s\n", s.Name(), r.Rank, f)
 		}
 		if r.MoreFaults > 0 {
-			fmt.Fprintf(w, "%s rank %d: %d more\n", stepName(s), r.Rank, r.MoreFaults)
+			fmt.Fprintf(w, "%s rank %d: %d more\n", s.Name(), r.Rank, r.MoreFaults)
 		}
 	}
 }

@@ -2,13 +2,14 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // parseTokens reads the token counts of steps: "7" is 7 on every rank, "0/1"
 // one count for each rank; a comma goes to the next step.
-func parseTokens(list string, ranks, capacity int, limit string) ([][]int, error) {
+func parseTokens(list string, ranks, most int, limit string) ([][]int, error) {
 	var steps [][]int
 	for text := range strings.SplitSeq(list, ",") {
 		parts := strings.Split(strings.TrimSpace(text), "/")
@@ -25,8 +26,8 @@ func parseTokens(list string, ranks, capacity int, limit string) ([][]int, error
 			if err != nil || n < 0 {
 				return nil, fmt.Errorf("%q is not a number of tokens", part)
 			}
-			if n > capacity {
-				return nil, fmt.Errorf("%d tokens are more than %s %d", n, limit, capacity)
+			if n > most {
+				return nil, fmt.Errorf("%d tokens are more than %s %d", n, limit, most)
 			}
 			counts[r] = n
 		}
@@ -36,8 +37,9 @@ func parseTokens(list string, ranks, capacity int, limit string) ([][]int, error
 }
 
 // defaultTokens are the counts of a run that names none: one token, none on
-// some ranks, uneven, and as many as suit a quick run on all.
-func defaultTokens(ranks, capacity int) [][]int {
+// some ranks, uneven, and as many as suit a quick run on all; and where more
+// than the capacity is allowed a prefill of one token more on one rank.
+func defaultTokens(ranks, capacity, prefill int) [][]int {
 	most := min(16, capacity)
 	steps := make([][]int, 5)
 	for i := range steps {
@@ -50,5 +52,10 @@ func defaultTokens(ranks, capacity int) [][]int {
 		steps[4][r] = most
 	}
 	steps[3][ranks-1] = 1 // the others have none
+	if prefill > capacity {
+		counts := slices.Clone(steps[1])
+		counts[ranks-1] = capacity + 1
+		steps = slices.Insert(steps, 2, counts)
+	}
 	return steps
 }

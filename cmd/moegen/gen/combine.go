@@ -20,6 +20,7 @@ type combineData struct {
 	LdReduceType         string
 	RankOrder, HasRanks  bool // the order that the spec asks for; any transport makes sums in rank order
 	Batch                int  // ranks that a thread adds up at a time, 0 for all
+	LowBatch             int  // the same with protocol ll, 0 for as Batch says
 	PeerTerms            bool // of p2p, or of nvls in rank order
 	CastsOutput          bool // the partial sums' type is not the output's
 	Fused                bool // anything comes after the sum but a cast to the spec's dtype
@@ -86,6 +87,10 @@ func newCombineData(s *spec.Spec, transports []string, nccl bool) combineData {
 		}
 	} else if s.EPSize > 8 {
 		d.Batch = 8
+	}
+	// Blocks of protocol ll have more threads, so fewer registers each.
+	if packs := max(1, d.Unit*c.Wire.Size()/16); s.EPSize*packs > 4 && lowTokens(s) > 0 {
+		d.LowBatch = max(1, 4/packs)
 	}
 	d.LdReduceType = map[spec.DType]string{spec.FP32: ".v4.f32", spec.FP16: ".acc::f32.v4.f16x2", spec.BF16: ".acc::f32.v4.bf16x2"}[c.Wire]
 	d.unitTypes(s)

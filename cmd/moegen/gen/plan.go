@@ -37,11 +37,15 @@ func LaunchOf(s *spec.Spec) Launch {
 	}
 }
 
-// lowThreads is the most threads of a block with protocol ll. RMSNorm's rows
-// are laid out over blocks of one size.
+// lowThreads is the most threads of a block with protocol ll: as many as have
+// registers for what they wait for at a time. RMSNorm's rows are laid out over
+// blocks of one size.
 func lowThreads(s *spec.Spec) int {
-	if s.Combine.Has(spec.RMSNorm) {
+	switch {
+	case s.Combine.Has(spec.RMSNorm):
 		return threads
+	case s.EPSize > 4:
+		return threads + threads/2
 	}
 	return 2 * threads
 }

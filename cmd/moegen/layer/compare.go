@@ -49,7 +49,7 @@ func Compare(a, b *Result, driverName string) (*Comparison, error) {
 		for id, r := range a.Steps[i].Ranks {
 			counts[id] = r.Tokens
 		}
-		for l, ref := range makeReferences(in, owner, c.Layers, k.step, counts, c.Capacity) {
+		for l, ref := range makeReferences(in, owner, c.Layers, k.step, counts, c.capacity(counts)) {
 			for id := range counts {
 				where := fmt.Sprintf("step %d layer %d rank %d", k.step, l, id)
 				out.add(ref, id, where, k.outputs[id][l], b.kept[i].outputs[id][l], ra, rb)

@@ -15,14 +15,21 @@ type Config struct {
 	Program *moert.Program  // of Spec
 	Devices []driver.Device // of each rank
 	Share   bool            // ranks may share a device
+	// Joined, if set, is the group of which this process is one rank: it runs
+	// that rank alone, on the group's device, and Devices is ignored. All
+	// processes run the same Config, and all get the whole Result.
+	Joined *moert.ProcessGroup
 	// Transport is the one to use; "" takes the first that works.
 	Transport moert.Transport
 
-	Tokens   [][]int // counts of each rank, for one step after another, over and over
-	Steps    int     // eager steps
-	Replays  int     // replays of one captured graph
-	Layers   int     // in each step
-	Capacity int     // most tokens a rank; 0 is the spec's max_tokens
+	// Tokens are the counts of each rank, for one step after another, over and
+	// over. A step with more than Capacity on some rank is a prefill, whose turn
+	// comes among the eager steps and among the replays.
+	Tokens   [][]int
+	Steps    int // eager steps
+	Replays  int // replays of one captured graph
+	Layers   int // in each step
+	Capacity int // most tokens a rank; 0 is the spec's max_tokens
 	Seed     uint64
 	Partials Partials
 	Counts   Counts
@@ -74,7 +81,17 @@ func (c *Config) check() error {
 	switch {
 	case c.Spec == nil || c.Program == nil:
 		return fmt.Errorf("layer: no spec or no program")
-	case len(c.Devices) != c.Spec.EPSize:
+	case c.Joined != nil && c.Keep:
+		return fmt.Errorf("layer: no process has all ranks' outputs to keep")
+	case c.Joined != nil:
+		d, err := c.Joined.Device(c.Joined.Rank())
+		if err != nil {
+			return err
+		}
+		c.Devices = []driver.Device{d}
+	}
+	switch {
+	case c.Joined == nil && len(c.Devices) != c.Spec.EPSize:
 		return fmt.Errorf("layer: %d devices for ep_size %d", len(c.Devices), c.Spec.EPSize)
 	case c.Layers < 1:
 		return fmt.Errorf("layer: %d layers", c.Layers)
@@ -84,13 +101,17 @@ func (c *Config) check() error {
 	if c.Capacity == 0 {
 		c.Capacity = c.Spec.MaxTokens
 	}
+	limit := c.Capacity
+	if c.Spec.MaxPrefillTokens > 0 {
+		limit = c.Spec.MaxPrefillTokens
+	}
 	for _, counts := range c.Tokens {
 		if len(counts) != c.Spec.EPSize {
 			return fmt.Errorf("layer: %d token counts for ep_size %d", len(counts), c.Spec.EPSize)
 		}
 		for _, n := range counts {
-			if n < 0 || n > c.Capacity {
-				return fmt.Errorf("layer: %d tokens, allowed are 0 to %d", n, c.Capacity)
+			if n < 0 || n > limit {
+				return fmt.Errorf("layer: %d tokens, allowed are 0 to %d", n, limit)
 			}
 		}
 	}
@@ -104,6 +125,40 @@ func (c *Config) mostTokens() int {
 		most = max(most, slices.Max(counts))
 	}
 	return most
+}
+
+// prefill says whether a step of these counts runs outside graphs.
+func (c *Config) prefill(counts []int) bool { return slices.Max(counts) > c.Capacity }
+
+// exchanges is in how many exchanges a layer of a step of these counts travels.
+func (c *Config) exchanges(counts []int) int {
+	return max(1, (slices.Max(counts)+c.Program.MaxTokens-1)/c.Program.MaxTokens)
+}
+
+// capacity is the most tokens that a rank may bring to an exchange of a step of
+// these counts.
+func (c *Config) capacity(counts []int) int {
+	if c.prefill(counts) {
+		return c.Program.MaxTokens
+	}
+	return c.Capacity
+}
+
+// widest returns the largest capacity of any step, and the most exchanges that a
+// layer of any step takes.
+func (c *Config) widest() (capacity, exchanges int) {
+	for _, counts := range c.Tokens {
+		capacity, exchanges = max(capacity, c.capacity(counts)), max(exchanges, c.exchanges(counts))
+	}
+	return capacity, exchanges
+}
+
+// rows is how many rows the tensors of a rank's own tokens have.
+func (c *Config) rows() int {
+	if most := c.mostTokens(); most > c.Capacity {
+		return window(most, c.Program.MaxPrefill())
+	}
+	return c.Capacity
 }
 
 // guard is how many rows past the last token are looked at.

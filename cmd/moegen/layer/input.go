@@ -113,6 +113,23 @@ func (x *input) fillHidden(p *moert.Program, rng *rand.Rand) {
 	}
 }
 
+// rows returns what travels of rows from to to-1, as far as there are any.
+func (x *input) rows(p *moert.Program, from, to int) *input {
+	from, to = min(from, x.tokens), min(to, x.tokens)
+	part := &input{tokens: to - from}
+	for _, t := range []struct {
+		to       *[]byte
+		of       []byte
+		rowBytes int
+	}{
+		{&part.routing, x.routing, p.RoutingRowBytes()}, {&part.probs, x.probs, p.ProbsRowBytes()},
+		{&part.payload, x.payload, p.PayloadRowBytes()}, {&part.scales, x.scales, p.ScaleRowBytes()},
+	} {
+		*t.to = t.of[from*t.rowBytes : to*t.rowBytes]
+	}
+	return part
+}
+
 // value returns element i of what experts get, exactly.
 func (x *input) value(p *moert.Program, i int) float64 {
 	if p.ScaleBlock == 0 {

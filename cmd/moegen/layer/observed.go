@@ -16,11 +16,16 @@ const (
 
 // observed is what one rank had after one layer, as read back from its device.
 type observed struct {
+	gathered []gathered // by exchange: several only in a prefill
+	results
+	outPoisoned bool // the results were filled with poison before the step
+}
+
+// gathered is what a rank had after one Dispatch.
+type gathered struct {
 	step                   []byte // the Step's words: see stepWords
 	routing, probs, hidden []byte // the first rows of the gathered tensors
 	scales                 []byte // likewise, where hidden states have scales
-	results
-	outPoisoned bool // the results were filled with poison before the step
 }
 
 // stepWords are the words of a Step: total, max, local, epoch, tokens, capacity,
@@ -34,22 +39,22 @@ type tensor struct {
 	name     string
 	rowBytes int
 	input    func(*input) []byte // what of a rank's input should be gathered
-	observed func(*observed) *[]byte
+	observed func(*gathered) *[]byte
 	rows     func(*moert.Rows) *moert.Tensor
 }
 
 func tensors(p *moert.Program) []tensor {
 	all := []tensor{
 		{"routing", p.RoutingRowBytes(), func(x *input) []byte { return x.routing },
-			func(o *observed) *[]byte { return &o.routing }, func(r *moert.Rows) *moert.Tensor { return &r.Routing }},
+			func(g *gathered) *[]byte { return &g.routing }, func(r *moert.Rows) *moert.Tensor { return &r.Routing }},
 		{"probs", p.ProbsRowBytes(), func(x *input) []byte { return x.probs },
-			func(o *observed) *[]byte { return &o.probs }, func(r *moert.Rows) *moert.Tensor { return &r.Probs }},
+			func(g *gathered) *[]byte { return &g.probs }, func(r *moert.Rows) *moert.Tensor { return &r.Probs }},
 		{"hidden", p.PayloadRowBytes(), func(x *input) []byte { return x.payload },
-			func(o *observed) *[]byte { return &o.hidden }, func(r *moert.Rows) *moert.Tensor { return &r.Hidden }},
+			func(g *gathered) *[]byte { return &g.hidden }, func(r *moert.Rows) *moert.Tensor { return &r.Hidden }},
 	}
 	if p.ScaleBlock > 0 {
 		all = append(all, tensor{"scales", p.ScaleRowBytes(), func(x *input) []byte { return x.scales },
-			func(o *observed) *[]byte { return &o.scales }, func(r *moert.Rows) *moert.Tensor { return &r.Scales }})
+			func(g *gathered) *[]byte { return &g.scales }, func(r *moert.Rows) *moert.Tensor { return &r.Scales }})
 	}
 	return all
 }

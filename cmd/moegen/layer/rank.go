@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
@@ -18,20 +20,30 @@ type rank struct {
 	dispatcher *moert.Dispatcher
 	experts    *experts
 	stream     driver.Stream
-	count      moert.Tensor   // one int32, for steps whose counts the host does not know
-	step       moert.Tensor   // copy of the Step's words
-	own        moert.Tensor   // the caller's own partial sums
-	combined   moert.Combined // where Combine left its results last, zero if it never ran
-	layers     []buffers
-	graph      driver.Graph
-	exec       driver.GraphExec
+	count      moert.Tensor // one int32, for steps whose counts the host does not know
+	own        moert.Tensor // the caller's own partial sums
+	// combined is where Combine left its results last, in prefills and else.
+	combined map[bool]moert.Combined
+	prefills bool // the step is a prefill,
+	tokens   int  // of so many tokens of this rank,
+	times    int  // in so many exchanges
+	layers   []buffers
+	graph    driver.Graph
+	exec     driver.GraphExec
 }
 
 // buffers are one layer's inputs, and copies of what the layer left in memory
 // that the next layer uses again.
 type buffers struct {
-	in, gathered moert.Rows
-	args         moert.CombineArgs // but for the partial sums
+	in       moert.Rows
+	gathered []snapshot        // by exchange
+	args     moert.CombineArgs // but for the partial sums
+}
+
+// snapshot is a copy of what an exchange gathered.
+type snapshot struct {
+	step moert.Tensor // the Step's words
+	rows moert.Rows
 }
 
 func newRank(ctx context.Context, c *Config, g moert.Group, id int) (*rank, error) {
@@ -43,7 +55,7 @@ func newRank(ctx context.Context, c *Config, g moert.Group, id int) (*rank, erro
 	if err != nil {
 		return nil, err
 	}
-	r := &rank{config: c, id: id, dispatcher: d}
+	r := &rank{config: c, id: id, dispatcher: d, combined: map[bool]moert.Combined{}, times: 1}
 	return r, r.open(ctx)
 }
 
@@ -65,26 +77,30 @@ func (r *rank) open(ctx context.Context) error {
 		}
 	}
 	allocate(&r.count, 1, 4)
-	allocate(&r.step, stepWords(p.Ranks), 4)
 	allocate(&r.own, p.Ranks*p.MaxTokens, p.WireRowBytes())
 	r.layers = make([]buffers, c.Layers)
+	_, exchanges := c.widest()
 	for l := range r.layers {
 		b := &r.layers[l]
 		for _, t := range broughtTensors(p) {
-			allocate(t.rows(&b.in), c.Capacity, t.rowBytes)
+			allocate(t.rows(&b.in), c.rows(), t.rowBytes)
 		}
-		for _, t := range tensors(p) {
-			allocate(t.rows(&b.gathered), r.gatherRows(), t.rowBytes)
+		b.gathered = make([]snapshot, exchanges)
+		for e := range b.gathered {
+			allocate(&b.gathered[e].step, stepWords(p.Ranks), 4)
+			for _, t := range tensors(p) {
+				allocate(t.rows(&b.gathered[e].rows), r.gatherRows(), t.rowBytes)
+			}
 		}
 		for _, t := range operands(p) {
-			rows := c.Capacity
+			rows := c.rows()
 			if t.oneRow {
 				rows = 1
 			}
 			allocate(t.in(&b.args), rows, t.rowBytes)
 		}
 		for _, t := range outputs(p) {
-			allocate(t.into(&b.args), c.Capacity, t.rowBytes)
+			allocate(t.into(&b.args), c.rows(), t.rowBytes)
 		}
 	}
 	return err
@@ -95,21 +111,38 @@ func (r *rank) open(ctx context.Context) error {
 func (r *rank) gatherRows() int {
 	c, p := r.config, r.config.Program
 	rows := p.Ranks * p.MaxTokens
-	switch {
-	case p.Ranks == 1 && !p.Quantizes() && !p.Fills:
-		rows = c.Capacity // the gathered tensors are the inputs
-	case p.Padded || p.Fills:
-		return window(p.Ranks*c.Capacity, rows)
+	if passesThrough(p, false) {
+		rows = min(rows, c.rows()) // the gathered tensors are the inputs
 	}
-	return window(p.Ranks*c.mostTokens(), rows)
+	used, _ := c.widest()
+	if !p.Padded && !p.Fills {
+		used = min(used, c.mostTokens())
+	}
+	return window(p.Ranks*used, rows)
 }
 
-func (r *rank) outRows() int { return window(r.config.mostTokens(), r.config.Capacity) }
+func (r *rank) outRows() int { return window(r.config.mostTokens(), r.config.rows()) }
+
+// passesThrough reports whether what a step gathers is what was brought.
+func passesThrough(p *moert.Program, prefill bool) bool {
+	return p.Ranks == 1 && !p.Quantizes() && !p.Fills && !(prefill && p.Padded)
+}
+
+// gatheredRows is how many rows of what an exchange of the step gathers are
+// looked at.
+func (r *rank) gatheredRows(exchange int) int {
+	p := r.config.Program
+	if r.prefills && passesThrough(p, true) {
+		// What follows the exchange's rows is brought to the next one.
+		return min(max(r.tokens-exchange*p.MaxTokens, 0), p.MaxTokens, r.gatherRows())
+	}
+	return r.gatherRows()
+}
 
 // prepare writes the step's inputs and fills everything else that the step may
 // write with poison. No rank has anything under way while one does this.
 func (r *rank) prepare(in []*input) error {
-	c, p, dev := r.config, r.config.Program, r.dispatcher.Device()
+	p, dev := r.config.Program, r.dispatcher.Device()
 	tokens := in[0].tokens
 	if err := dev.Write(r.count.Ptr, binary.LittleEndian.AppendUint32(nil, uint32(tokens))); err != nil {
 		return err
@@ -132,99 +165,141 @@ func (r *rank) prepare(in []*input) error {
 			}
 		}
 	}
-	g := r.dispatcher.Gathered()
-	rows := window(p.Ranks*c.Capacity, p.Ranks*p.MaxTokens)
-	if !p.Padded && !p.Fills {
-		rows = window(p.Ranks*c.mostTokens(), p.Ranks*p.MaxTokens)
+	if err := r.poisonGathered(); err != nil {
+		return err
 	}
-	fill := map[driver.DevicePtr]int{
-		r.dispatcher.PartialBuffer().Ptr: rows * p.WireRowBytes(), r.own.Ptr: rows * p.WireRowBytes(),
-	}
-	for _, t := range tensors(p) {
-		fill[t.rows(&g.Rows).Ptr] = rows * t.rowBytes
-	}
+	partials := r.gatherRows() * p.WireRowBytes()
+	fill := map[driver.DevicePtr]int{r.dispatcher.PartialBuffer().Ptr: partials, r.own.Ptr: partials}
 	for _, t := range outputs(p) {
 		for l := range r.layers {
 			fill[t.into(&r.layers[l].args).Ptr] = r.outRows() * t.rowBytes
 		}
-		if own := t.of(&r.combined).Ptr; own != 0 {
-			fill[own] = r.outRows() * t.rowBytes
+		for _, combined := range r.combined {
+			own := t.of(&combined)
+			fill[own.Ptr] = max(fill[own.Ptr], min(r.outRows(), own.Rows)*t.rowBytes)
 		}
 	}
 	for ptr, size := range fill {
-		value := byte(poison)
-		if p.Fills && ptr == g.Routing.Ptr {
-			value = 0 // poison is what the rows without a token are filled with
-		}
-		if err := r.stream.MemsetAsync(ptr, value, uint64(size)); err != nil {
+		if err := r.stream.MemsetAsync(ptr, poison, uint64(size)); err != nil {
 			return err
 		}
 	}
 	return r.stream.Synchronize()
 }
 
-// enqueue puts a whole step on the stream, or into the graph being captured.
-// Its counts travel early, in a launch of their own, or with its first dispatch.
-func (r *rank) enqueue(t moert.Tokens, early bool) error {
-	c, p, d, s := r.config, r.config.Program, r.dispatcher, r.stream
-	begin := func() error { return d.NextStep(t) }
-	if early {
-		begin = func() error { return d.BeginStep(s, t) }
-	}
-	if err := begin(); err != nil {
-		return err
-	}
-	for l := range r.layers {
-		b := &r.layers[l]
-		g, err := d.Dispatch(s, b.in)
-		if err != nil {
-			return err
+// poisonGathered fills the gathered tensors. No rank may be about to dispatch
+// while it does so.
+func (r *rank) poisonGathered() error {
+	p, g := r.config.Program, r.dispatcher.Gathered()
+	for _, t := range tensors(p) {
+		value := byte(poison)
+		if p.Fills && t.name == "routing" {
+			value = 0 // poison is what the rows without a token are filled with
 		}
-		if l == 0 {
-			if err := s.CopyAsync(r.step.Ptr, d.Step().Total, uint64(4*stepWords(p.Ranks))); err != nil {
-				return err
-			}
-		}
-		for _, t := range tensors(p) {
-			if err := s.CopyAsync(t.rows(&b.gathered).Ptr, t.rows(&g.Rows).Ptr, uint64(r.gatherRows()*t.rowBytes)); err != nil {
-				return err
-			}
-		}
-		partial := d.PartialBuffer()
-		if c.ownPartial(l) {
-			partial = r.own
-		}
-		if err := r.experts.launch(s, g, partial); err != nil {
-			return err
-		}
-		args := b.args
-		args.Partial = partial
-		if l < len(r.layers)-1 {
-			_, err = d.Combine(s, args)
-		} else {
-			err = r.combine(args)
-		}
-		if err != nil {
+		if err := r.stream.MemsetAsync(t.rows(&g.Rows).Ptr, value, uint64(r.gatherRows()*t.rowBytes)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// prefill begins a step outside graphs. It waits for the other ranks.
+func (r *rank) prefill(ctx context.Context, counts []int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	exchanges, err := r.dispatcher.Prefill(ctx, counts[r.id])
+	if want := r.config.exchanges(counts); err == nil && exchanges != want {
+		err = fmt.Errorf("%d tokens travel in %d exchanges, not in %d", slices.Max(counts), exchanges, want)
+	}
+	r.prefills, r.tokens, r.times = true, counts[r.id], exchanges
+	return err
+}
+
+// begin begins any other step. Its counts travel early, in a launch of their
+// own, or with its first dispatch.
+func (r *rank) begin(t moert.Tokens, early bool) error {
+	if early {
+		return r.dispatcher.BeginStep(r.stream, t)
+	}
+	return r.dispatcher.NextStep(t)
+}
+
+// enqueue puts all layers of a step on the stream, or into the graph being
+// captured.
+func (r *rank) enqueue() error {
+	for l := range r.layers {
+		for e := range r.times {
+			if err := r.exchange(l, e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// exchange enqueues one exchange of a layer.
+func (r *rank) exchange(l, e int) error {
+	c, p, d, s := r.config, r.config.Program, r.dispatcher, r.stream
+	b := &r.layers[l]
+	g, err := d.Dispatch(s, b.in)
+	if err != nil {
+		return err
+	}
+	seen := &b.gathered[e]
+	if err := s.CopyAsync(seen.step.Ptr, g.Step.Total, uint64(4*stepWords(p.Ranks))); err != nil {
+		return err
+	}
+	for _, t := range tensors(p) {
+		if err := r.copy(*t.rows(&seen.rows), *t.rows(&g.Rows), r.gatheredRows(e)*t.rowBytes); err != nil {
+			return err
+		}
+	}
+	partial := d.PartialBuffer()
+	if c.ownPartial(l) {
+		partial = r.own
+	}
+	if err := r.experts.launch(s, g, partial); err != nil {
+		return err
+	}
+	if r.times > 1 {
+		// So that rows of this exchange are not taken for the next one's: until
+		// this rank's combine nobody can dispatch again.
+		if err := r.poisonGathered(); err != nil {
+			return err
+		}
+	}
+	args := b.args
+	args.Partial = partial
+	if l < len(r.layers)-1 {
+		_, err = d.Combine(s, args)
+		return err
+	}
+	return r.combine(args, e == r.times-1)
+}
+
+// copy enqueues a copy, of nothing at all too.
+func (r *rank) copy(to, from moert.Tensor, bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
+	return r.stream.CopyAsync(to.Ptr, from.Ptr, uint64(bytes))
+}
+
 // combine is for the last layer, so that the dispatcher's own buffers are used
-// too. It copies the results to where they would have gone.
-func (r *rank) combine(args moert.CombineArgs) error {
+// too. After the last exchange it copies the results to where they would have gone.
+func (r *rank) combine(args moert.CombineArgs, last bool) error {
 	p, to := r.config.Program, args
 	for _, t := range outputs(p) {
 		*t.into(&args) = moert.Tensor{}
 	}
 	combined, err := r.dispatcher.Combine(r.stream, args)
-	if err != nil {
+	if err != nil || !last {
 		return err
 	}
-	r.combined = combined
+	r.combined[r.prefills] = combined
 	for _, t := range outputs(p) {
-		if err := r.stream.CopyAsync(t.into(&to).Ptr, t.of(&combined).Ptr, uint64(r.outRows()*t.rowBytes)); err != nil {
+		from := *t.of(&combined)
+		if err := r.copy(*t.into(&to), from, min(r.outRows(), from.Rows)*t.rowBytes); err != nil {
 			return err
 		}
 	}
@@ -233,10 +308,14 @@ func (r *rank) combine(args moert.CombineArgs) error {
 
 // capture makes the graph that replays launch.
 func (r *rank) capture() error {
-	if err := r.stream.BeginCapture(); err != nil {
+	r.prefills, r.times = false, 1
+	if err := errors.Join(r.dispatcher.SetGraphed(true), r.stream.BeginCapture()); err != nil {
 		return err
 	}
-	enqueued := r.enqueue(moert.DeviceTokens(r.count.Ptr), r.config.early(0))
+	enqueued := r.begin(moert.DeviceTokens(r.count.Ptr), r.config.early(0))
+	if enqueued == nil {
+		enqueued = r.enqueue()
+	}
 	graph, err := r.stream.EndCapture()
 	if r.graph = graph; enqueued != nil || err != nil {
 		return errors.Join(enqueued, err)
@@ -248,12 +327,17 @@ func (r *rank) capture() error {
 // observe reads back what a layer left.
 func (r *rank) observe(layer int, outPoisoned bool) (*observed, error) {
 	p, dev, b := r.config.Program, r.dispatcher.Device(), &r.layers[layer]
-	o := &observed{step: make([]byte, 4*stepWords(p.Ranks)), outPoisoned: outPoisoned}
-	err := dev.Read(o.step, r.step.Ptr)
-	for _, t := range tensors(p) {
-		to := t.observed(o)
-		*to = make([]byte, r.gatherRows()*t.rowBytes)
-		err = errors.Join(err, dev.Read(*to, t.rows(&b.gathered).Ptr))
+	o := &observed{gathered: make([]gathered, r.times), outPoisoned: outPoisoned}
+	var err error
+	for e := range o.gathered {
+		g, seen := &o.gathered[e], &b.gathered[e]
+		g.step = make([]byte, 4*stepWords(p.Ranks))
+		err = errors.Join(err, dev.Read(g.step, seen.step.Ptr))
+		for _, t := range tensors(p) {
+			to := t.observed(g)
+			*to = make([]byte, r.gatheredRows(e)*t.rowBytes)
+			err = errors.Join(err, dev.Read(*to, t.rows(&seen.rows).Ptr))
+		}
 	}
 	for _, t := range outputs(p) {
 		to := t.bytes(&o.results)

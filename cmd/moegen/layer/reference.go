@@ -17,7 +17,22 @@ type reference struct {
 	owner  []int    // rank of each expert
 	inputs []*input // by rank
 
-	capacity int // most tokens that a rank may have
+	capacity int  // most tokens that a rank may have in an exchange
+	prefill  bool // of a step outside graphs
+}
+
+// exchange is the part of the layer that travels in exchange i of n, as far as
+// what is gathered goes.
+func (ref *reference) exchange(i, n int) *reference {
+	if n == 1 {
+		return ref
+	}
+	part := *ref
+	part.inputs = make([]*input, len(ref.inputs))
+	for r, in := range ref.inputs {
+		part.inputs[r] = in.rows(ref.prog, i*ref.capacity, (i+1)*ref.capacity)
+	}
+	return &part
 }
 
 // owners returns the rank of each expert.

@@ -1,6 +1,8 @@
 package layer
 
 import (
+	"fmt"
+
 	moert "github.com/moegen/moegen/runtime"
 )
 
@@ -17,11 +19,23 @@ type Result struct {
 	kept   []kept // parallel to Steps
 }
 
-// Step is one eager step or one replay.
+// Step is one eager step, one replay or one prefill.
 type Step struct {
-	Index int    `json:"index"` // among steps of its kind
-	Graph bool   `json:"graph"`
-	Ranks []Rank `json:"ranks"`
+	Index   int    `json:"index"` // of prefills among themselves; of others in their part of the run
+	Graph   bool   `json:"graph"`
+	Prefill bool   `json:"prefill"`
+	Ranks   []Rank `json:"ranks"`
+}
+
+// Name is what to call the step.
+func (s *Step) Name() string {
+	switch {
+	case s.Prefill:
+		return fmt.Sprintf("prefill %d", s.Index)
+	case s.Graph:
+		return fmt.Sprintf("replay %d", s.Index)
+	}
+	return fmt.Sprintf("eager %d", s.Index)
 }
 
 // Rank is what one rank's layers of a step came to.

@@ -14,6 +14,12 @@ import (
 // Run drives the exchange and verifies it. What it found wrong with results is
 // in the Result; the error is for what kept it from having any.
 func Run(ctx context.Context, c Config) (*Result, error) {
+	if c.Joined != nil {
+		if err := c.check(); err != nil {
+			return nil, err
+		}
+		return runJoined(ctx, c)
+	}
 	x, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
@@ -25,11 +31,21 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	return x.result, nil
 }
 
+func newRun(c Config, ranks int) *run {
+	return &run{
+		config: c, ranks: make([]*rank, ranks),
+		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
+		// NCCL's calls may wait for those of the other ranks. The emulator's do
+		// not, and one goroutine makes its runs repeatable.
+		concurrent: c.Devices[0].Driver().Name() != "emu",
+	}
+}
+
 // run is steps under way.
 type run struct {
 	done       int // steps of earlier runs
 	config     Config
-	ranks      []*rank
+	ranks      []*rank // of this process
 	inputs     *inputs
 	owner      []int
 	rounding   rounding
@@ -49,7 +65,7 @@ func (x *run) describe() {
 }
 
 func (x *run) steps(ctx context.Context) error {
-	total := x.config.Steps + x.config.Replays
+	total, prefills := x.config.Steps+x.config.Replays, 0
 	for i := range total {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -59,13 +75,19 @@ func (x *run) steps(ctx context.Context) error {
 			index, graph = i-x.config.Steps, true
 		}
 		if graph && index == 0 {
-			if err := x.drive(func(r *rank) error { return r.capture() }); err != nil {
+			err := x.drive(func(r *rank) error { return r.capture() })
+			if err := x.agree(ctx, "capture", err); err != nil {
 				return fmt.Errorf("capture: %w", err)
 			}
 		}
-		if err := x.step(x.done+i, index, graph); err != nil {
-			kind := map[bool]string{false: "step", true: "replay"}[graph]
-			return fmt.Errorf("%s %d: %w", kind, index, err)
+		counts := x.config.Tokens[index%len(x.config.Tokens)]
+		s := Step{Index: index, Graph: graph}
+		if x.config.prefill(counts) {
+			s = Step{Index: prefills, Prefill: true}
+			prefills++
+		}
+		if err := x.step(ctx, x.done+i, s, counts, x.config.early(index)); err != nil {
+			return fmt.Errorf("%s: %w", s.Name(), err)
 		}
 		if x.config.Progress != nil {
 			x.config.Progress(i+1, total)
@@ -89,44 +111,79 @@ func (x *run) drive(f func(r *rank) error) error {
 
 // step runs and verifies the i-th step of all. Everything is enqueued on all
 // ranks before any of them is waited for: their kernels wait for each other.
-func (x *run) step(i, index int, graph bool) error {
-	counts := x.config.Tokens[index%len(x.config.Tokens)]
+func (x *run) step(ctx context.Context, i int, s Step, counts []int, early bool) error {
 	references := x.references(i, counts)
-	for id, r := range x.ranks {
-		in := make([]*input, len(references))
-		for l, ref := range references {
-			in[l] = ref.inputs[id]
-		}
-		if err := r.prepare(in); err != nil {
-			return fmt.Errorf("rank %d: prepare: %w", id, err)
-		}
-	}
-	// The address of Combine's own buffer is known once it has run.
-	poisoned := x.ranks[0].combined.Out.Ptr != 0
-	err := x.drive(func(r *rank) error {
-		if graph {
-			return r.exec.Launch(r.stream)
-		}
-		return r.enqueue(moert.HostTokens(counts[r.id]), x.config.early(index))
-	})
-	if err != nil {
+	if err := x.agree(ctx, "prepare", x.prepare(references)); err != nil {
 		return err
 	}
-	var failures []error
-	for id, r := range x.ranks {
-		if err := r.dispatcher.Synchronize(r.stream); err != nil {
-			failures = append(failures, fmt.Errorf("rank %d: %w", id, err))
+	// The address of Combine's own buffer is known once it has run.
+	_, poisoned := x.ranks[0].combined[s.Prefill]
+	err := x.enqueue(ctx, s, counts, early)
+	if err == nil {
+		var failures []error
+		for _, r := range x.ranks {
+			if err := r.dispatcher.Synchronize(r.stream); err != nil {
+				failures = append(failures, fmt.Errorf("rank %d: %w", r.id, err))
+			}
+		}
+		err = errors.Join(failures...)
+	}
+	if err == nil {
+		err = x.verify(references, &s, i, poisoned)
+	}
+	if err = x.merge(ctx, &s, err); err == nil {
+		x.result.Steps = append(x.result.Steps, s)
+	}
+	return err
+}
+
+// prepare writes every rank's inputs.
+func (x *run) prepare(refs []*reference) error {
+	for _, r := range x.ranks {
+		in := make([]*input, len(refs))
+		for l, ref := range refs {
+			in[l] = ref.inputs[r.id]
+		}
+		if err := r.prepare(in); err != nil {
+			return fmt.Errorf("rank %d: prepare: %w", r.id, err)
 		}
 	}
-	if failures != nil {
-		return errors.Join(failures...)
+	return nil
+}
+
+// enqueue puts a step on all ranks' streams.
+func (x *run) enqueue(ctx context.Context, s Step, counts []int, early bool) error {
+	for _, r := range x.ranks {
+		if err := r.dispatcher.SetGraphed(!s.Prefill); err != nil {
+			return fmt.Errorf("rank %d: %w", r.id, err)
+		}
+		r.prefills, r.times = false, 1
 	}
-	return x.verify(references, Step{Index: index, Graph: graph}, i, poisoned)
+	if s.Prefill {
+		// Whatever the driver, Prefill waits for all ranks.
+		if err := parallel(len(x.ranks), len(x.ranks), func(i int) error { return x.ranks[i].prefill(ctx, counts) }); err != nil {
+			return err
+		}
+		return x.drive((*rank).enqueue)
+	}
+	return x.drive(func(r *rank) error {
+		if s.Graph {
+			return r.exec.Launch(r.stream)
+		}
+		if err := r.begin(moert.HostTokens(counts[r.id]), early); err != nil {
+			return err
+		}
+		return r.enqueue()
+	})
 }
 
 // references makes the inputs of all layers and ranks of the i-th step.
 func (x *run) references(i int, counts []int) []*reference {
-	return makeReferences(x.inputs, x.owner, x.config.Layers, i, counts, x.config.Capacity)
+	refs := makeReferences(x.inputs, x.owner, x.config.Layers, i, counts, x.config.capacity(counts))
+	for _, ref := range refs {
+		ref.prefill = x.config.prefill(counts)
+	}
+	return refs
 }
 
 func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capacity int) []*reference {
@@ -142,32 +199,33 @@ func makeReferences(in *inputs, owner []int, layers, i int, counts []int, capaci
 	return refs
 }
 
-// verify reads every rank's and layer's memory back and adds the step to the
-// result.
-func (x *run) verify(refs []*reference, s Step, i int, poisoned bool) error {
+// verify reads every rank's and layer's memory back and adds the ranks to the
+// step.
+func (x *run) verify(refs []*reference, s *Step, i int, poisoned bool) error {
 	verdicts := make([][]verdict, len(x.ranks))
 	outputs := kept{step: i, outputs: make([][]results, len(x.ranks))}
-	for id := range x.ranks {
-		verdicts[id] = make([]verdict, len(refs))
-		outputs.outputs[id] = make([]results, len(refs))
+	for n := range x.ranks {
+		verdicts[n] = make([]verdict, len(refs))
+		outputs.outputs[n] = make([]results, len(refs))
 	}
 	err := parallel(len(x.ranks)*len(refs), 0, func(n int) error {
-		id, l := n/len(refs), n%len(refs)
-		o, err := x.ranks[id].observe(l, x.outPoisoned(l, len(refs), poisoned))
+		n, l := n/len(refs), n%len(refs)
+		r := x.ranks[n]
+		o, err := r.observe(l, x.outPoisoned(l, len(refs), poisoned))
 		if err != nil {
-			return fmt.Errorf("rank %d: read back: %w", id, err)
+			return fmt.Errorf("rank %d: read back: %w", r.id, err)
 		}
-		verdicts[id][l] = refs[l].verify(id, o, x.rounding)
-		outputs.outputs[id][l] = o.results
+		verdicts[n][l] = refs[l].verify(r.id, o, x.rounding)
+		outputs.outputs[n][l] = o.results
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for id, layers := range verdicts {
+	for n, layers := range verdicts {
+		id := x.ranks[n].id
 		s.Ranks = append(s.Ranks, summarise(id, refs[0].inputs[id].tokens, layers))
 	}
-	x.result.Steps = append(x.result.Steps, s)
 	if x.config.Keep {
 		x.result.kept = append(x.result.kept, outputs)
 	}

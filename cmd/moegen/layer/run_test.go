@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
 	"github.com/moegen/moegen/runtime/nvcc"
@@ -155,6 +156,7 @@ func TestRunFindsWrongKernels(t *testing.T) {
 			if !bytes.Contains(cfg.Program.Source, []byte(c.old)) {
 				t.Fatalf("the kernels have no %q any more", c.old)
 			}
+			SetProtocol(cfg.Program, cfg.Spec, gen.Bulk)
 			cfg.Program.Source = bytes.ReplaceAll(cfg.Program.Source, []byte(c.old), []byte(c.replacement))
 			cfg.Tokens, cfg.Steps, cfg.Transport = [][]int{{7, 5}}, 1, c.transport
 			result, err := Run(t.Context(), cfg)
@@ -207,6 +209,58 @@ func TestConfigErrors(t *testing.T) {
 		change(&cfg)
 		if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, not %q", err, want)
+		}
+	}
+}
+
+// TestRunPrefill: steps of more tokens than a captured one takes run among eager
+// steps and between replays, over every transport and in every layout.
+func TestRunPrefill(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		ranks      int
+		capacity   int
+	}{
+		{"compact", "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\n", 2, 0},
+		{"padded fill", "hidden_dim: 72\ntopk: 3\nnum_experts: 13\ndtype: fp16\nrouting_dtype: int64\nlayout: padded\nrouting_fill: -1\n", 3, 0},
+		{"given fp4", "hidden_dim: 64\ntopk: 2\nnum_experts: 8\ndtype: bf16\ndispatch: {input: fp4_e2m1, scale_dtype: ue8m0, scale_block: 32}\n", 2, 0},
+		{"epilogue", "hidden_dim: 128\ntopk: 2\nnum_experts: 8\ndtype: bf16\ncombine: {order: rank, epilogue: [add_shared, residual, rmsnorm], rmsnorm: {weight: bf16}, output: fp8_e4m3_block128}\n", 3, 3},
+		{"one rank", "hidden_dim: 64\ntopk: 2\ndtype: bf16\n", 1, 4},
+		{"one rank, padded", "hidden_dim: 64\ntopk: 2\ndtype: bf16\nlayout: padded\n", 1, 3},
+	} {
+		transports := []moert.Transport{moert.NVLS, moert.P2P, moert.NCCL}
+		if c.ranks == 1 {
+			transports = []moert.Transport{""}
+		}
+		for _, transport := range transports {
+			t.Run(fmt.Sprintf("%s %s", c.name, transport), func(t *testing.T) {
+				t.Parallel()
+				cfg := emulated(t, fmt.Sprintf("%smax_tokens: 5\nmax_prefill_tokens: 16\nsm_limit: 3\nep_size: %d\n", c.text, c.ranks))
+				cfg.Transport, cfg.Capacity, cfg.Layers = transport, c.capacity, 2
+				few, none := make([]int, c.ranks), make([]int, c.ranks)
+				uneven, exact, one := make([]int, c.ranks), make([]int, c.ranks), make([]int, c.ranks)
+				for r := range c.ranks {
+					few[r], uneven[r], exact[r] = (r+2)%4, (13+9*r)%16, 5*(r%3+1)
+				}
+				one[c.ranks-1] = 16 // the others come for nothing, four times
+				// Counts between the capacity and max_tokens are a prefill of one exchange.
+				short := make([]int, c.ranks)
+				short[0] = 5
+				cfg.Tokens = [][]int{few, uneven, exact, none, one, short}
+				cfg.Steps, cfg.Replays = 3, 7
+				result := runOK(t, cfg)
+				kinds := ""
+				for _, s := range result.Steps {
+					kinds += s.Name()[:1]
+				}
+				want := "epp" + "rpprprr"
+				if c.capacity > 0 {
+					want = "epp" + "rpprppr"
+				}
+				if kinds != want {
+					t.Errorf("steps ran as %s, not %s", kinds, want)
+				}
+			})
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // are run and verified, one Run after the other, and which can be measured in
 // between.
 type Session struct {
-	run
+	*run
 	group *moert.LocalGroup
 }
 
@@ -31,13 +31,7 @@ func Open(ctx context.Context, c Config) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Session{group: group, run: run{
-		config: c, ranks: make([]*rank, group.Size()),
-		inputs: newInputs(c.Spec, c.Program, c.Seed), owner: owners(c.Spec),
-		// NCCL's calls may wait for those of the other ranks. The emulator's do
-		// not, and one goroutine makes its runs repeatable.
-		concurrent: c.Devices[0].Driver().Name() != "emu",
-	}}
+	x := &Session{group: group, run: newRun(c, group.Size())}
 	err = group.Each(ctx, func(ctx context.Context, id int) error {
 		var err error
 		x.ranks[id], err = newRank(ctx, &x.config, group, id)

@@ -26,24 +26,12 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 		t.Fatal(err)
 	}
 	ref := makeReferences(newInputs(s, p, 7), owners(s), 1, 3, counts, s.MaxTokens)[0]
-	rows := 0
-	step := make([]uint32, stepWords(p.Ranks))
-	for r, n := range counts {
-		step[6+r], step[6+p.Ranks+r] = uint32(n), uint32(rows)
-		rows += n
-	}
-	step[0], step[1], step[6+2*p.Ranks] = uint32(rows), uint32(slices.Max(counts)), uint32(rows)
-	step[4], step[5] = uint32(rows), uint32(s.MaxTokens)
 	all := make([]*observed, p.Ranks)
-	for r, in := range ref.inputs {
-		step[2] = uint32(in.tokens)
-		o := &observed{step: words(step), outPoisoned: true, results: simulate(ref, r)}
-		for _, t := range tensors(p) {
-			to := t.observed(o)
-			for _, in := range ref.inputs {
-				*to = append(*to, t.input(in)...)
-			}
-			*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
+	exchanges := max(1, (slices.Max(counts)+s.MaxTokens-1)/s.MaxTokens)
+	for r := range ref.inputs {
+		o := &observed{outPoisoned: true, results: simulate(ref, r)}
+		for e := range exchanges {
+			o.gathered = append(o.gathered, gatheredBy(ref.exchange(e, exchanges), r))
 		}
 		for _, t := range outputs(p) {
 			rows := t.bytes(&o.results)
@@ -52,6 +40,28 @@ func perfect(t *testing.T, text string, counts []int) (*reference, []*observed) 
 		all[r] = o
 	}
 	return ref, all
+}
+
+// gatheredBy is what a rank has after a Dispatch of the reference's inputs.
+func gatheredBy(ref *reference, rank int) gathered {
+	var g gathered
+	ranks, rows, most := len(ref.inputs), 0, 0
+	step := make([]uint32, stepWords(ranks))
+	for r, in := range ref.inputs {
+		step[6+r], step[6+ranks+r] = uint32(in.tokens), uint32(rows)
+		rows, most = rows+in.tokens, max(most, in.tokens)
+	}
+	step[0], step[1], step[2], step[6+2*ranks] = uint32(rows), uint32(most), uint32(ref.inputs[rank].tokens), uint32(rows)
+	step[4], step[5] = uint32(rows), uint32(ref.capacity)
+	g.step = words(step)
+	for _, t := range tensors(ref.prog) {
+		to := t.observed(&g)
+		for _, in := range ref.inputs {
+			*to = append(*to, t.input(in)...)
+		}
+		*to = append(*to, bytes.Repeat([]byte{poison}, 3*t.rowBytes)...)
+	}
+	return g
 }
 
 func words(w []uint32) []byte {
@@ -173,18 +183,20 @@ func TestVerifierCatches(t *testing.T) {
 		damage func(ref *reference, o *observed)
 		want   string
 	}{
-		{"flipped bit in hidden", func(_ *reference, o *observed) { o.hidden[130] ^= 4 }, "gathered hidden: 1 of rank 2's 5 rows differ, first row 0"},
-		{"flipped bit in probs", func(_ *reference, o *observed) { o.probs[1] ^= 0x80 }, "gathered probs: 1 of rank 0's 2 rows"},
-		{"flipped bit in routing", func(_ *reference, o *observed) { o.routing[9*12] ^= 1 }, "gathered routing: 1 of rank 3's 3 rows"},
-		{"swapped rows", func(ref *reference, o *observed) { swapRows(o.hidden, 3, 4, p(ref).HiddenRowBytes()) }, "it is rank 2's row 2"},
-		{"lost row", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), poison) }, "never written"},
-		{"row from past the input", func(ref *reference, o *observed) { fillRow(o.hidden, 8, p(ref).HiddenRowBytes(), inputPoison) }, "a row past a rank's tokens"},
-		{"row past the last", func(ref *reference, o *observed) { o.hidden[10*p(ref).HiddenRowBytes()+7] = 0 }, "gathered hidden: row 10, past the last token, was written"},
-		{"total", func(_ *reference, o *observed) { o.step[0]++ }, "step: total is 11, not 10"},
-		{"max", func(_ *reference, o *observed) { o.step[4]++ }, "step: max is 6"},
-		{"local", func(_ *reference, o *observed) { o.step[8]++ }, "step: local is 6"},
-		{"count", func(_ *reference, o *observed) { o.step[24+4]++ }, "step: count of rank 1 is 1"},
-		{"offset", func(_ *reference, o *observed) { o.step[24+16+12]++ }, "step: offset 3 is 8"},
+		{"flipped bit in hidden", func(_ *reference, o *observed) { o.gathered[0].hidden[130] ^= 4 }, "gathered hidden: 1 of rank 2's 5 rows differ, first row 0"},
+		{"flipped bit in probs", func(_ *reference, o *observed) { o.gathered[0].probs[1] ^= 0x80 }, "gathered probs: 1 of rank 0's 2 rows"},
+		{"flipped bit in routing", func(_ *reference, o *observed) { o.gathered[0].routing[9*12] ^= 1 }, "gathered routing: 1 of rank 3's 3 rows"},
+		{"swapped rows", func(ref *reference, o *observed) { swapRows(o.gathered[0].hidden, 3, 4, p(ref).HiddenRowBytes()) }, "it is rank 2's row 2"},
+		{"lost row", func(ref *reference, o *observed) { fillRow(o.gathered[0].hidden, 8, p(ref).HiddenRowBytes(), poison) }, "never written"},
+		{"row from past the input", func(ref *reference, o *observed) {
+			fillRow(o.gathered[0].hidden, 8, p(ref).HiddenRowBytes(), inputPoison)
+		}, "a row past a rank's tokens"},
+		{"row past the last", func(ref *reference, o *observed) { o.gathered[0].hidden[10*p(ref).HiddenRowBytes()+7] = 0 }, "gathered hidden: row 10, past the last token, was written"},
+		{"total", func(_ *reference, o *observed) { o.gathered[0].step[0]++ }, "step: total is 11, not 10"},
+		{"max", func(_ *reference, o *observed) { o.gathered[0].step[4]++ }, "step: max is 6"},
+		{"local", func(_ *reference, o *observed) { o.gathered[0].step[8]++ }, "step: local is 6"},
+		{"count", func(_ *reference, o *observed) { o.gathered[0].step[24+4]++ }, "step: count of rank 1 is 1"},
+		{"offset", func(_ *reference, o *observed) { o.gathered[0].step[24+16+12]++ }, "step: offset 3 is 8"},
 		{"output past the last", func(ref *reference, o *observed) { o.out[5*p(ref).HiddenRowBytes()] = 0 }, "output: row 5, past the last token"},
 		{"output rows swapped", func(ref *reference, o *observed) { swapRows(o.out, 0, 1, p(ref).HiddenRowBytes()) }, "output: token 0"},
 		{"output never written", func(ref *reference, o *observed) { fillRow(o.out, 4, p(ref).HiddenRowBytes(), poison) }, "output: token 4 element 0 is NaN"},
@@ -207,6 +219,30 @@ func TestVerifierCatches(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestVerifierCatchesExchange: what is wrong in one exchange of a prefill is
+// told of that one.
+func TestVerifierCatchesExchange(t *testing.T) {
+	counts := []int{37, 0, 16, 5} // of 16 at a time
+	for want, damage := range map[string]func(o *observed){
+		"": func(*observed) {},
+		"exchange 1: gathered hidden: 1 of rank 0's 16 rows differ, first row 3": func(o *observed) { o.gathered[1].hidden[3*64+5] ^= 1 },
+		"exchange 2: gathered probs: row 5, past the last token":                 func(o *observed) { o.gathered[2].probs[5*12] = 0 },
+		"exchange 2: step: total is 6, not 5":                                    func(o *observed) { o.gathered[2].step[0]++ },
+		"exchange 1: gathered routing: 16 of rank 0's 16 rows differ":            func(o *observed) { o.gathered[1].routing = o.gathered[0].routing },
+		"output: token 36 element 0":                                             func(o *observed) { fillRow(o.out, 36, 64, poison) },
+	} {
+		ref, all := perfect(t, small, counts)
+		damage(all[0])
+		v := ref.verify(0, all[0], newRounding(ref.spec, ref.prog, moert.P2P, "emu"))
+		if got := strings.Join(v.faults, "\n"); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("found %q, not %q", got, want)
+		}
+		if v.gathered != 58 {
+			t.Errorf("%d rows were gathered, not 58", v.gathered)
+		}
 	}
 }
 

@@ -1,0 +1,123 @@
+package join
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Environment variables of TestCampaign: how many processes to end, and from
+// which seed the moments are chosen.
+const (
+	killsEnv = "MOEGEN_TEST_KILLS"
+	seedEnv  = "MOEGEN_TEST_SEED"
+)
+
+// TestCampaign ends processes at random moments, in random ways. Every time the
+// survivors are told in time, give everything back, and form a group with a new
+// process that verifies what it exchanges. With MOEGEN_TEST_BACKEND=cuda it runs
+// on two GPUs.
+func TestCampaign(t *testing.T) {
+	size, kills := 3, number(t, killsEnv, 10)
+	if os.Getenv(backendEnv) == "cuda" {
+		size = 2
+	}
+	seed := uint64(number(t, seedEnv, int(time.Now().UnixNano()%1e6)))
+	rng := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("%d kills from %s=%d", kills, seedEnv, seed)
+	g := newTeam(t, size)
+	baseline := map[*process]string{}
+	var worst time.Duration
+	for i := range kills {
+		victim := rng.IntN(size)
+		moment := []string{"join", "idle", "step", "steps", "replays", "meet"}[rng.IntN(6)]
+		how := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGSTOP}[rng.IntN(3)]
+		wait := time.Duration(rng.IntN(150)) * time.Millisecond
+		what := fmt.Sprintf("kill %d: %v of rank %d (pid %d) %v into %s", i, how, victim, g.ps[victim].cmd.Process.Pid, wait, moment)
+		left := g.without(victim)
+		if moment == "join" {
+			address := freeAddress(t)
+			for r, p := range g.ps {
+				p.tell("join %s %d %d %d 60s 1s 3s", address, r, size, i)
+			}
+		} else {
+			g.join(i, "60s", "1s")
+			switch moment {
+			case "idle":
+			case "steps", "replays": // the victim too
+				for _, p := range g.ps {
+					p.tell("%s", moment)
+				}
+			default:
+				for _, p := range left.ps {
+					p.tell("%s", moment)
+				}
+			}
+		}
+		time.Sleep(wait)
+		ended := time.Now()
+		g.ps[victim].signal(how)
+		limit := time.Second
+		if how == syscall.SIGSTOP {
+			limit = 2 * time.Second
+		}
+		if moment == "join" {
+			limit = 4 * time.Second // it may not have come yet
+		}
+		for _, p := range left.ps {
+			if moment == "idle" {
+				p.tell("meet")
+			}
+			_, err := p.answer(30 * time.Second)
+			if err == nil && moment == "join" { // it had joined
+				p.tell("meet")
+				_, err = p.answer(30 * time.Second)
+			}
+			took := time.Since(ended)
+			worst = max(worst, took)
+			if err == nil || moment != "join" && !strings.Contains(err.Error(), fmt.Sprintf("rank %d (", victim)) {
+				t.Errorf("%s: pid %d: %v", what, p.cmd.Process.Pid, err)
+			}
+			if took > limit+slack {
+				t.Errorf("%s: pid %d was told after %v: %v", what, p.cmd.Process.Pid, took, err)
+			}
+		}
+		if how == syscall.SIGSTOP {
+			g.ps[victim].signal(syscall.SIGKILL)
+		}
+		left.all("close")
+		for r, now := range left.all("free") {
+			p := left.ps[r]
+			if before, ok := baseline[p]; ok && before != now {
+				t.Errorf("%s: pid %d has %s, before %s", what, p.cmd.Process.Pid, now, before)
+			}
+			baseline[p] = now
+		}
+		if t.Failed() {
+			return
+		}
+		g.ps[victim] = start(t, g.ps[victim].device)
+		g.join(i+kills, "60s", "30s")
+		g.all("verify")
+		g.all("close")
+	}
+	t.Logf("told after at most %v", worst)
+}
+
+func number(t testing.TB, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s=%q: want a number", name, text)
+	}
+	return n
+}
