@@ -13,6 +13,18 @@ import (
 // names, and the plan beside it, if there is one. An error about what they say is an [ErrorList], in which each error
 // names its file; any other is about reading a file.
 func Load(path string) (*Spec, error) {
+	s, err := LoadUnplanned(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := loadPlan(path, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// LoadUnplanned is [Load] without the plan, which may be one for an older spec.
+func LoadUnplanned(path string) (*Spec, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read spec: %w", err)
@@ -32,14 +44,7 @@ func Load(path string) (*Spec, error) {
 		c.add(pos{1, 1}, tooLarge(-1))
 		return nil, c.err()
 	}
-	s, err := parse(path, data, loadConfig)
-	if err != nil {
-		return nil, err
-	}
-	if err := loadPlan(path, s); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return parse(path, data, loadConfig)
 }
 
 // Parse checks the spec in data. The file's name is for error messages and for

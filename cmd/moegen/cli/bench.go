@@ -73,27 +73,23 @@ func (o *measureFlags) check() error {
 	return nil
 }
 
-// spec loads the spec of an argument, with what the flags change.
-func (o *measureFlags) spec(arg string) (*spec.Spec, string, error) {
-	s, path, err := loadSpec(arg)
-	if err != nil {
-		return nil, "", err
-	}
+// override is the spec of an argument with what the flags change.
+func (o *measureFlags) override(arg string, s *spec.Spec) (*spec.Spec, error) {
 	c := *s
 	if o.maxTokens != 0 {
 		c.MaxTokens = o.maxTokens
 	}
-	s, err = override(&c, o.ranks, o.sms)
+	s, err := override(&c, o.ranks, o.sms)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if s.EPSize < 2 {
-		return nil, "", &argumentError{fmt.Errorf("%s: with ep_size 1 nothing is exchanged, so there is nothing to measure: take -ranks 2", arg)}
+		return nil, &argumentError{fmt.Errorf("%s: with ep_size 1 nothing is exchanged, so there is nothing to measure: take -ranks 2", arg)}
 	}
 	if o.transport != "auto" && !slices.Contains(s.Transports, spec.Transport(o.transport)) {
-		return nil, "", &argumentError{fmt.Errorf("-transport %s: the spec's transports are %v", o.transport, s.Transports)}
+		return nil, &argumentError{fmt.Errorf("-transport %s: the spec's transports are %v", o.transport, s.Transports)}
 	}
-	return s, path, nil
+	return s, nil
 }
 
 // counts are the token counts to measure.
@@ -210,8 +206,11 @@ func failed(stderr io.Writer, f *flag.FlagSet, err error) int {
 }
 
 func (o *benchFlags) run(ctx context.Context, arg string, stderr io.Writer) (result *bench.Result, err error) {
-	s, path, err := o.spec(arg)
+	s, path, err := loadSpec(arg)
 	if err != nil {
+		return nil, err
+	}
+	if s, err = o.override(arg, s); err != nil {
 		return nil, err
 	}
 	p, err := layer.Program(s)

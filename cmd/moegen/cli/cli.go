@@ -36,7 +36,7 @@ func commands() []command {
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
 		{"doctor", "tell what this machine offers, what is used, and why not", doctor},
 		{"bench", "measure the exchange against NCCL and the link", benchCommand},
-		{"tune", "", notBuilt("tune", "every launch uses the generator's built-in plan")},
+		{"tune", "measure which launches are fastest here, for generate", tune},
 		{"explain", "", notBuilt("explain", "the comments of the generated .cu say what each kernel does")},
 		{"completion", "print a script that completes command lines in a shell", completion},
 		{"complete", "", complete},

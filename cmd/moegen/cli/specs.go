@@ -17,6 +17,15 @@ const presetPrefix = "preset:"
 // loadSpec reads the spec that an argument names: a file, with the plan beside it,
 // a directory with a moe.yaml, or preset:NAME. path is the spec's file, "" for a preset.
 func loadSpec(arg string) (s *spec.Spec, path string, err error) {
+	s, path, err = loadSpecWith(arg, spec.Load)
+	if err == nil {
+		err = gen.CheckPlan(s)
+	}
+	return s, path, err
+}
+
+// loadSpecWith is loadSpec with the function that loads files.
+func loadSpecWith(arg string, load func(path string) (*spec.Spec, error)) (s *spec.Spec, path string, err error) {
 	if name, ok := strings.CutPrefix(arg, presetPrefix); ok {
 		text, err := spec.Preset(name)
 		if err != nil {
@@ -34,9 +43,7 @@ func loadSpec(arg string) (s *spec.Spec, path string, err error) {
 			}
 		}
 	}
-	if s, err = spec.Load(arg); err == nil {
-		err = gen.CheckPlan(s)
-	}
+	s, err = load(arg)
 	return s, arg, err
 }
 

@@ -176,6 +176,24 @@ func CheckPlan(s *spec.Spec) error {
 	return list
 }
 
+// ThreadsOf lists block sizes that a protocol's kernels can be launched with and
+// that are worth a try: powers of two, and what they were planned for; none for
+// a protocol that the spec has no kernels of. tokens is the most that it can do.
+func ThreadsOf(s *spec.Spec, p Protocol) (sizes []int, tokens int) {
+	if p == Bulk {
+		return []int{threads}, s.MaxTokens
+	}
+	if tokens = lowTokens(s); tokens == 0 {
+		return nil, 0
+	}
+	for n := threads / 2; n <= lowThreads(s); n *= 2 {
+		if n >= leastThreads(s) {
+			sizes = append(sizes, n)
+		}
+	}
+	return sizes, tokens
+}
+
 // leastThreads is the fewest threads of a block with protocol ll: each rank has
 // one of its own, and quantising takes lanes that come together.
 func leastThreads(s *spec.Spec) int {
