@@ -16,8 +16,9 @@ import (
 
 // Tuned is what Tune found.
 type Tuned struct {
-	Plan    spec.Plan
-	Machine string
+	Plan      spec.Plan // but for when and on what it was measured
+	Machine   string
+	Transport moert.Transport
 	// Emulated: the plan is as good as any, because times mean nothing.
 	Emulated bool
 	Tries    int // launches that were measured
@@ -84,7 +85,8 @@ func Tune(ctx context.Context, c Config) (*Tuned, error) {
 			}
 			b.effort.replays = min(b.effort.replays, 25)
 			b.done = n * len(c.Tokens)
-			t.Machine, t.Emulated = b.newResult().Machine, b.effort.emulated
+			here := b.newResult()
+			t.Machine, t.Transport, t.Emulated = here.Machine, here.Transport, here.Emulated
 			for i, tokens := range c.Tokens {
 				b.progress(len(stages)*len(c.Tokens), "%s, %d tokens a rank", stage.name, tokens)
 				if err := errors.Join(stage.run(b, i, tokens), ctx.Err()); err != nil {

@@ -90,7 +90,7 @@ func (o *measureFlags) tune(ctx context.Context, arg, out string, stdout, stderr
 	if err != nil {
 		return err
 	}
-	tuned.Plan.Measured = fmt.Sprintf("%s on %s", start.UTC().Format(time.DateOnly), tuned.Machine)
+	tuned.Plan.Measured = fmt.Sprintf("%s on %s, transport %s", start.UTC().Format(time.DateOnly), tuned.Machine, tuned.Transport)
 	if out == "-" {
 		_, err := stdout.Write(tuned.Plan.YAML())
 		return err
