@@ -62,7 +62,7 @@ func (s *Spec) Shape() string {
 	if s.RoutingFill != FillNone {
 		fmt.Fprintf(&b, ", fill %s", s.RoutingFill)
 	}
-	fmt.Fprintf(&b, ", %d ranks", s.EPSize)
+	fmt.Fprintf(&b, ", ep_size %d", s.EPSize)
 	return b.String()
 }
 

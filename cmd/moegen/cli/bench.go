@@ -198,9 +198,9 @@ func failed(stderr io.Writer, f *flag.FlagSet, err error) int {
 	case exitUsage:
 		return usageError(stderr, f, "%v", err)
 	case exitSpec:
-		fmt.Fprintln(stderr, explain(err))
+		fmt.Fprintln(stderr, errorText(err))
 	default:
-		fmt.Fprintf(stderr, "%s: %s\n", f.Name(), explain(err))
+		fmt.Fprintf(stderr, "%s: %s\n", f.Name(), errorText(err))
 	}
 	return code
 }

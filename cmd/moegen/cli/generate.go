@@ -61,7 +61,7 @@ func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		}
 		unchanged += len(report.Unchanged)
 		if err != nil {
-			fmt.Fprintln(stderr, "moegen generate:", explain(err))
+			fmt.Fprintln(stderr, "moegen generate:", errorText(err))
 			return codeOf(err)
 		}
 	}
@@ -144,7 +144,7 @@ func outputJobs(f *flag.FlagSet, options *gen.Options, stderr io.Writer) ([]gen.
 			return nil, usageError(stderr, f, "%s is not a file; write it to one first: moegen init -o moe.yaml %[1]s", arg[len(presetPrefix):])
 		}
 		if err != nil {
-			fmt.Fprintln(stderr, explain(err))
+			fmt.Fprintln(stderr, errorText(err))
 			code = max(code, codeOf(err))
 			continue
 		}

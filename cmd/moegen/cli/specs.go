@@ -68,8 +68,8 @@ func codeOf(err error) int {
 	return exitFailure
 }
 
-// explain turns an error into what the user reads.
-func explain(err error) string {
+// errorText turns an error into what the user reads.
+func errorText(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
