@@ -49,7 +49,7 @@ func TestBadPlans(t *testing.T) {
 	head := "version: 1\nshape: " + s.Shape() + "\nmeasured: once\n"
 	for text, want := range map[string]string{
 		"- 1\n": "p.yaml:1:1: must be a mapping",
-		strings.Replace(head, "1", "2", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n":             "p.yaml:1:10: version: out of range (got 2; allowed: 1)",
+		strings.Replace(head, "1", "2", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n":                 "p.yaml:1:10: version: out of range (got 2; allowed: 1)",
 		strings.Replace(head, "ep_size 2", "ep_size 8", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n": `p.yaml:2:8: shape: the plan is for another shape than the spec: run moegen tune again, or remove the file (got "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 8"; allowed: "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 2")`,
 		head:                "rows: required, but not given",
 		head + "rows: []\n": "p.yaml:4:7: rows: a plan has one row at least",

@@ -143,14 +143,36 @@ func (b *bench) progress(total int, format string, args ...any) {
 	b.done++
 }
 
-// verify runs and verifies an eager step and a replay on the dispatchers that
-// are measured, with so many tokens on every rank, and uneven ones.
+// slowToVerify is how many tokens take the host seconds to verify.
+const slowToVerify = 1024
+
+// verify runs and verifies steps on the dispatchers that are measured, with so
+// many tokens on every rank: an eager one and a replay, of many tokens only the
+// replay.
 func (b *bench) verify(ctx context.Context, tokens int) error {
-	even, uneven := make([]int, len(b.members)), make([]int, len(b.members))
-	for r := range even {
-		even[r], uneven[r] = tokens, tokens*(len(uneven)-r)/len(uneven)
+	counts := make([]int, len(b.members))
+	for r := range counts {
+		counts[r] = tokens
 	}
-	result, err := b.session.Run(ctx, [][]int{even, uneven}, tokens, 1, 2)
+	steps := 1
+	if tokens > slowToVerify {
+		steps = 0
+	}
+	return b.verifyCounts(ctx, tokens, counts, steps)
+}
+
+// verifyUneven verifies a replay with fewer tokens on every rank than on the one
+// before.
+func (b *bench) verifyUneven(ctx context.Context, tokens int) error {
+	counts := make([]int, len(b.members))
+	for r := range counts {
+		counts[r] = tokens * (len(counts) - r) / len(counts)
+	}
+	return b.verifyCounts(ctx, tokens, counts, 0)
+}
+
+func (b *bench) verifyCounts(ctx context.Context, capacity int, counts []int, steps int) error {
+	result, err := b.session.Run(ctx, [][]int{counts}, capacity, steps, 1)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (b *bench) measureRow(ctx context.Context, row *Row, baseline *baseline) er
 			return err
 		}
 	}
-	if err := b.verify(ctx, row.Tokens); err != nil {
+	if err := b.verifyUneven(ctx, row.Tokens); err != nil {
 		return fmt.Errorf("after measuring: %w", err)
 	}
 	return nil
