@@ -23,7 +23,8 @@ touch "$out/.moegen-bundle" # what may be removed, also when this run fails
 CGO_ENABLED=1 go build -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/moegen" ./cmd/moegen
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/gpu.test" ./tests/gpu
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/cuda.test" ./runtime/cuda
-for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test"; do
+CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/join.test" ./tests/join
+for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test"; do
 	if grep -q cuMulticastCreate "$binary"; then
 		echo "gpu-bundle: $binary contains cuMulticastCreate" >&2
 		exit 1
@@ -43,8 +44,9 @@ cat >"$out/run.sh" <<'EOF'
 #!/bin/sh
 # Runs everything that needs GPUs: run.sh [RESULTS_DIR]. Exits with 1 if
 # anything failed or was skipped; the results are in RESULTS_DIR (default:
-# results). The steps' limits add up to less than 9 minutes; a step that hangs
-# costs only itself. One GPU is enough for the probes, the rest needs two.
+# results). It takes about six minutes; a step that hangs costs only its limit.
+# MOEGEN_STEPS="latency steps" runs only these. One GPU is enough for the
+# probes, the rest needs two.
 set -u
 mkdir -p "${1:-results}"
 results=$(CDPATH='' cd -- "${1:-results}" && pwd -P)
@@ -61,6 +63,7 @@ log=$results/tests.txt
 step() {
 	name=$1 limit=$2
 	shift 2
+	case " ${MOEGEN_STEPS:-$name} " in *" $name "*) ;; *) return ;; esac
 	echo "== $name: $*" | tee -a "$log"
 	timeout -k 5 "$limit" "$@" >step.txt 2>&1
 	status=$?
@@ -84,12 +87,20 @@ tests bytes 60 TestSamePTXSameBytes
 tests latency 100 TestLatency
 tests steps 110 TestSteps
 for protocol in ll bulk; do
-	step "features-$protocol" 60 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 \
+	step "features-$protocol" 150 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 \
 		-tokens 0/1,1/0,3,64/7,63/64 features/*.yaml
 	step "prefill-$protocol" 30 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 -capacity 32 \
 		-tokens 3,400/1,0/65,128/64,7/32 features/prefill.yaml
 done
 tests models 175 TestModels
+# One process for each GPU.
+step procs 60 ./moegen run -procs 2 -backend cuda -transport p2p,nccl -replays 20 -tokens 0/1,3,64/7 generated/deepseekv3ep2
+if command -v torchrun >/dev/null; then
+	step torchrun 90 torchrun --no-python --nproc-per-node 2 ./moegen run -backend cuda -transport p2p,nccl -replays 20 \
+		-tokens 0/1,3,64/7 generated/deepseekv3ep2
+fi
+step kills 160 env MOEGEN_TEST_BACKEND=cuda MOEGEN_TEST_KILLS="${MOEGEN_TEST_KILLS:-40}" \
+	./join.test -test.v -test.run Campaign -test.timeout 150s
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ]; then
 	# More ranks than there are GPUs: what several ranks do is at least run on one.
 	for model in deepseekv3ep8 qwen235bep8 gptoss120bep4 llama4maverickep8 mixtral8x7bep8; do

@@ -116,7 +116,7 @@ func (e *kernelEngine) counts(s driver.Stream, t Tokens) error {
 
 func (e *kernelEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	p := e.d.begin()
-	p.rows(e.d.prog, r)
+	p.rows(e.d.prog, r, e.d.readable())
 	if first == nil {
 		return s.Launch(e.kernels().dispatch, e.d.grid(), *p)
 	}

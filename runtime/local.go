@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -41,20 +40,10 @@ func NewLocalGroup(devices ...driver.Device) (*LocalGroup, error) {
 // NewSharedGroup is NewLocalGroup for ranks that may share GPUs: to try several
 // ranks where there are fewer GPUs. The kernels of all ranks of a GPU have to
 // fit on it at the same time. Transport p2p only; what it costs says nothing
-// about GPUs of their own. Call PrepareSharing before the driver is opened.
+// about GPUs of their own. Which streams share a hardware queue is up to CUDA:
+// make streams once and keep them.
 func NewSharedGroup(devices ...driver.Device) (*LocalGroup, error) {
 	return newLocalGroup(devices, true)
-}
-
-// PrepareSharing asks CUDA for as many hardware queues as it has. Streams that
-// share a queue run one after the other; where they are two ranks' of one GPU,
-// the first waits for the second until its timeout. That becomes unlikely, but
-// which streams share a queue is up to CUDA: make streams once and keep them.
-func PrepareSharing() {
-	const name = "CUDA_DEVICE_MAX_CONNECTIONS"
-	if os.Getenv(name) == "" {
-		os.Setenv(name, "32") // cgo passes it on to the driver
-	}
 }
 
 func newLocalGroup(devices []driver.Device, share bool) (*LocalGroup, error) {

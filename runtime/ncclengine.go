@@ -109,7 +109,7 @@ func (e *ncclEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {
 	}
 	d, capacity := e.d, uint64(e.d.capacity)
 	p := d.begin()
-	p.rows(d.prog, r)
+	p.rows(d.prog, r, d.readable())
 	p.travelling(d.prog, e.send)
 	if err := s.Launch(e.padFn, d.bulkGrid(), *p); err != nil {
 		return err

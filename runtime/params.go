@@ -37,8 +37,8 @@ func (p *params) group(symm []driver.DevicePtr, multicast, control driver.Device
 	p.align(8)
 }
 
-// rows packs struct Rows.
-func (p *params) rows(prog *Program, r Rows) {
+// rows packs struct Rows, of which so many rows may be read.
+func (p *params) rows(prog *Program, r Rows, readable int) {
 	p.align(8)
 	p.ptr(r.Routing.Ptr)
 	p.ptr(r.Probs.Ptr)
@@ -46,6 +46,8 @@ func (p *params) rows(prog *Program, r Rows) {
 		p.ptr(r.Scales.Ptr)
 	}
 	p.ptr(r.Hidden.Ptr)
+	p.i32(readable)
+	p.align(8)
 }
 
 // bring packs struct Bring.

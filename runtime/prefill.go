@@ -143,6 +143,15 @@ func (d *Dispatcher) rows() int {
 	return d.capacity
 }
 
+// readable is how many rows of them the coming dispatch may read.
+func (d *Dispatcher) readable() int {
+	if d.eager != nil {
+		first, end := d.eager.rows(d.prog)
+		return end - first
+	}
+	return d.capacity
+}
+
 // part is where the rows of the coming exchange are in a tensor of a rank's own
 // tokens.
 func (d *Dispatcher) part(t Tensor, rowBytes int) driver.DevicePtr {

@@ -8,6 +8,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/moegen/moegen/runtime/driver"
@@ -46,7 +47,15 @@ func Open(options ...Option) (driver.Driver, error) {
 	return d, nil
 }
 
+// queuesEnv is how many hardware queues CUDA makes for streams. Streams that
+// share a queue run one after the other: a kernel that waits for a peer would
+// keep those behind it from running, and these may be what the peer waits for.
+const queuesEnv = "CUDA_DEVICE_MAX_CONNECTIONS"
+
 func (d *cudaDriver) open(c config) error {
+	if os.Getenv(queuesEnv) == "" {
+		os.Setenv(queuesEnv, "32") // all that there are; cgo passes it on to the driver
+	}
 	if err := d.lib.err("cuInit", C.moecu_init(d.lib.t)); err != nil {
 		return fmt.Errorf("cuda: %s: %w%s", d.lib.path, err, initAdvice(driver.CodeOf(err)))
 	}

@@ -86,17 +86,17 @@ func compileAll(t *testing.T, m machine, programs map[string]*moert.Program) {
 	t.Logf("compiled %d models in %v", len(programs), time.Since(start).Round(time.Millisecond))
 }
 
-// modelSteps are token counts of both ranks, of which the last is a prefill's.
-// Replays go through all of them, mostly small ones: the host's reference is
-// what takes the time.
+// modelSteps are token counts of both ranks; the last eager ones are a
+// prefill's. Replays go through the others, mostly small ones: the host's
+// reference is what takes the time.
 func modelSteps(m machine, s *spec.Spec) (each, replayed [][]int) {
 	each = [][]int{{0, 1}, {1, 0}, {1, 1}, {3, 3}, {7, 64}, {128, 128}, {512, 500}}
 	if !m.real {
 		each = [][]int{{0, 1}, {1, 0}, {1, 1}, {3, 3}, {7, 24}, {32, 31}}
 	}
 	few := each[:5]
-	each = append(each, []int{s.MaxTokens + 9, 5})
 	replayed = append(replayed, each...)
+	each = append(each, []int{s.MaxTokens + 9, 5})
 	for len(replayed) < 50 {
 		replayed = append(replayed, few[len(replayed)%len(few)])
 	}

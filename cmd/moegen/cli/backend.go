@@ -45,9 +45,6 @@ func openBackend(name string, ranks int, share bool, c emu.Config) (*backend, er
 		d, err := openEmulator(c)
 		return &backend{d, "asked for"}, err
 	}
-	if share {
-		moert.PrepareSharing()
-	}
 	d, err := openCUDA()
 	if err == nil {
 		have := len(d.Devices())

@@ -104,7 +104,7 @@ func TestDeterministic(t *testing.T) {
 // Generating again changes no file, nor its time.
 func TestUnchanged(t *testing.T) {
 	dir := write(t, "moe.yaml", small)
-	if r := generate(t, dir); len(r.Written) != 3 {
+	if r := generate(t, dir); len(r.Written) != 4 {
 		t.Fatalf("wrote %v", r.Written)
 	}
 	before, err := os.Stat(filepath.Join(dir, "moe_moegen.go"))

@@ -87,7 +87,7 @@ func TestCheckDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	differences, err := set.Compare(dir)
-	if err != nil || len(differences) != 3 {
+	if err != nil || len(differences) != 4 {
 		t.Fatalf("%v, %v", differences, err)
 	}
 	for _, want := range []string{"\n--- moe_moegen.cu\n+++ moe_moegen.cu (generated)\n@@ ", "\n-constexpr int kMaxTokens = 512;", "\n+constexpr int kMaxTokens = 64;"} {
