@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/cuda"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
