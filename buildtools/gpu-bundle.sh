@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a folder that runs moegen's GPU tests on a host without Go and without a
-# network: static files, two binaries and run.sh.
+# network: static files, binaries, run.sh for the tests and bench.sh to measure.
 #
 # The binaries are built with the tag nomulticast: they contain no multicast
 # call at all, because on a host whose fabric is shared, a failing multicast
@@ -110,5 +110,54 @@ fi
 rm -f step.txt
 exit $failed
 EOF
-chmod +x "$out/run.sh"
+cat >"$out/bench.sh" <<'EOF'
+#!/bin/sh
+# Measures on two GPUs: bench.sh [RESULTS_DIR]. moegen bench for three models,
+# then moegen tune for every generated one, all at two ranks over p2p. Leaves
+# bench.txt, what was printed, and bench.tar: JSON, plots and plans. Exits with 1
+# if a step failed. The steps' limits add up to less than 200 seconds; a bench
+# that is cut off leaves what it had.
+set -u
+mkdir -p "${1:-results}"
+results=$(CDPATH='' cd -- "${1:-results}" && pwd -P)
+cd "$(dirname "$0")" || exit 1
+export MOEGEN_CACHE_DIR="$PWD/cache"
+export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
+if [ -z "${MOEGEN_NCCL:-}" ]; then
+	lib=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null) || lib=
+	[ -n "$lib" ] && export MOEGEN_NCCL="$lib"
+fi
+backend=${MOEGEN_BENCH_BACKEND:-cuda} # emu: a rehearsal
+failed=0
+log=$results/bench.txt
+: >"$log"
+rm -rf out
+mkdir out
+step() {
+	name=$1 limit=$2
+	shift 2
+	echo "== $name: $*" | tee -a "$log"
+	timeout -s INT -k 3 "$limit" "$@" >>"$log" 2>&1
+	status=$?
+	word=ok
+	[ $status -eq 0 ] || word=FAIL failed=1
+	echo "$word $name (exit $status)" | tee -a "$log"
+}
+measure() {
+	step "bench $1" "$2" ./moegen bench -backend "$backend" -transport p2p -ranks 2 -sms 132 -max-tokens "$3" \
+		-save "out/bench-$1.json" -svg "out/bench-$1.svg" "$4"
+}
+measure deepseek-v3 48 4096 generated/deepseekv3ep2
+measure gpt-oss-120b 22 1024 preset:gpt-oss-120b
+measure qwen3-30b-a3b 22 1024 preset:qwen3-30b-a3b
+for spec in generated/*/moe.yaml; do
+	model=$(basename "$(dirname "$spec")")
+	[ "$model" = deepseekv3ep8 ] && continue # at two ranks it is deepseekv3ep2
+	step "tune $model" 11 ./moegen tune -backend "$backend" -transport p2p -ranks 2 -o "out/plan-$model.yaml" "$spec"
+done
+tar -cf "$results/bench.tar" -C out .
+rm -rf out
+exit $failed
+EOF
+chmod +x "$out/run.sh" "$out/bench.sh"
 du -sh "$out"

@@ -9,10 +9,22 @@ import (
 	"time"
 )
 
-// Load reads and checks the spec in a file, and the model's config.json that its
-// from names. An error about what they say is an [ErrorList], in which each error
+// Load reads and checks the spec in a file, the model's config.json that its from
+// names, and the plan beside it, if there is one. An error about what they say is an [ErrorList], in which each error
 // names its file; any other is about reading a file.
 func Load(path string) (*Spec, error) {
+	s, err := LoadUnplanned(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := loadPlan(path, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// LoadUnplanned is [Load] without the plan, which may be one for an older spec.
+func LoadUnplanned(path string) (*Spec, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read spec: %w", err)

@@ -89,6 +89,11 @@ type Spec struct {
 
 	// Timeout bounds every wait for a peer, 1ms..10m. Default 2s.
 	Timeout time.Duration
+
+	// Plan says how to launch, where [Load] found a file that says so beside the
+	// spec; see [PlanFile]. Like From it is no part of the canonical form or the
+	// hash. Whoever changes the spec may leave it: it is for one shape.
+	Plan *Plan `json:"-"`
 }
 
 // Dispatch is how tokens travel to the experts.

@@ -1,7 +1,7 @@
 // Package nccl loads NVIDIA's libnccl at run time, for two purposes: its
-// collectives, which are the fallback transport and the baseline of
-// benchmarks, and its symmetric windows, which are a source of peer and
-// multicast pointers where the library is new enough (2.29).
+// collectives, which are the fallback transport and, with symmetric windows too
+// where the library has them (2.27), the baseline of benchmarks; and those
+// windows as a source of peer and multicast pointers (2.29).
 //
 // The package builds without NCCL's headers. Where the library is not found,
 // [Open] says where it looked.

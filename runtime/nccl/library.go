@@ -102,12 +102,15 @@ func (l *Library) Path() string { return l.path }
 
 // HasWindows says whether the library has symmetric windows and the functions
 // with which a host gets pointers from them.
-func (l *Library) HasWindows() bool { return l.missingWindows() == "" }
+func (l *Library) HasWindows() bool {
+	return l.missing(C.MOENCCL_SYM_ncclMemAlloc, C.MOENCCL_SYM_COUNT-1) == ""
+}
 
-func (l *Library) missingWindows() string {
+// missing lists the functions, from first to last, that the library lacks.
+func (l *Library) missing(first, last C.int) string {
 	var missing []string
-	for i := range C.int(C.MOENCCL_SYM_COUNT) {
-		if i != C.MOENCCL_SYM_ncclGetLastError && C.moenccl_has(l.t, i) == 0 {
+	for i := first; i <= last; i++ {
+		if C.moenccl_has(l.t, i) == 0 {
 			missing = append(missing, C.GoString(C.moenccl_symbol(i)))
 		}
 	}

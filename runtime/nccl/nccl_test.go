@@ -331,11 +331,16 @@ func TestOldLibrary(t *testing.T) {
 	if f.lib.HasWindows() {
 		t.Error("2.28 has no pointers")
 	}
-	_, err := f.comms()[0].MemAlloc(64)
+	c := f.comms()[0]
+	p := must(c.MemAlloc(64))(t) // 2.27 can do as much
+	w := must(c.RegisterWindow(p, 64))(t)
+	_, err := c.PeerPointer(w, 0, 0)
 	if !errors.Is(err, ErrNoWindows) {
 		t.Error(err)
 	}
 	wantText(t, err, "NCCL 2.28.9", "lacks ncclGetPeerDevicePointer", "2.29")
+	check(t, c.Deregister(w))
+	check(t, c.MemFree(p))
 }
 
 func TestManyRanks(t *testing.T) {

@@ -14,9 +14,19 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
+// needWindows refuses libraries that cannot register memory, needPointers those
+// that give no pointers from it.
 func (c *Comm) needWindows(op string) error {
-	if missing := c.lib.missingWindows(); missing != "" {
-		return fmt.Errorf("%s: %w: NCCL %s (%s) lacks %s; they came with NCCL 2.29", op, ErrNoWindows, c.lib.Version(), c.lib.path, missing)
+	return c.need(op, "2.27", C.MOENCCL_SYM_ncclMemAlloc, C.MOENCCL_SYM_ncclCommWindowDeregister)
+}
+
+func (c *Comm) needPointers(op string) error {
+	return c.need(op, "2.29", C.MOENCCL_SYM_ncclMemAlloc, C.MOENCCL_SYM_COUNT-1)
+}
+
+func (c *Comm) need(op, version string, first, last C.int) error {
+	if missing := c.lib.missing(first, last); missing != "" {
+		return fmt.Errorf("%s: %w: NCCL %s (%s) lacks %s; they came with NCCL %s", op, ErrNoWindows, c.lib.Version(), c.lib.path, missing, version)
 	}
 	return nil
 }
@@ -88,7 +98,7 @@ func (c *Comm) Deregister(w Window) error {
 // of the window; 0 where this device cannot load and store it.
 func (c *Comm) PeerPointer(w Window, offset uint64, peer int) (driver.DevicePtr, error) {
 	const op = "ncclGetPeerDevicePointer"
-	if err := c.needWindows(op); err != nil {
+	if err := c.needPointers(op); err != nil {
 		return 0, err
 	}
 	if peer < 0 || peer >= c.size {
@@ -107,7 +117,7 @@ func (c *Comm) PeerPointer(w Window, offset uint64, peer int) (driver.DevicePtr,
 // the environment turns multicast off; then without asking NCCL.
 func (c *Comm) MultimemPointer(w Window, offset uint64) (driver.DevicePtr, error) {
 	const op = multimemOp
-	if err := c.needWindows(op); err != nil {
+	if err := c.needPointers(op); err != nil {
 		return 0, err
 	}
 	if !multicastBuilt || cuda.MulticastDisabledBy() != "" {

@@ -7,14 +7,11 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
-// helperPTX has kernels that tests put between moegen's own, and beside them.
-// All waits end: after patience polls.
+// helperPTX has a kernel that tests put before moegen's own. Its wait ends: after
+// patience polls.
 const helperPTX = `.version 8.6
 .target sm_90
 .address_size 64
-
-// Nothing: what a node of a graph costs.
-.visible .entry empty() { ret; }
 
 // Waits until the host writes to word. Tells at word+8 whether it did (1) or
 // patience ran out (2).
@@ -39,41 +36,6 @@ OPEN:
 	mov.u32 %r4, 1;
 DONE:
 	st.release.sys.global.u32 [%rd1+8], %r4;
-	ret;
-}
-
-// One side of an exchange of flags, round after round: the first side writes
-// the round's number to the other and waits for the answer.
-.visible .entry pingpong(.param .u64 mine, .param .u64 theirs, .param .u32 rounds, .param .u32 first, .param .u32 patience)
-{
-	.reg .pred %p<6>;
-	.reg .b32 %r<8>;
-	.reg .b64 %rd<3>;
-	ld.param.u64 %rd1, [mine];
-	ld.param.u64 %rd2, [theirs];
-	ld.param.u32 %r1, [rounds];
-	ld.param.u32 %r2, [first];
-	ld.param.u32 %r3, [patience];
-	setp.ne.u32 %p1, %r2, 0;
-	mov.u32 %r4, 0;
-ROUND:
-	setp.ge.u32 %p2, %r4, %r1;
-	@%p2 bra DONE;
-	add.u32 %r4, %r4, 1;
-	@%p1 st.release.sys.global.u32 [%rd2], %r4;
-	mov.u32 %r5, 0;
-WAIT:
-	ld.acquire.sys.global.u32 %r6, [%rd1];
-	setp.eq.u32 %p3, %r6, %r4;
-	@%p3 bra CAME;
-	add.u32 %r5, %r5, 1;
-	setp.lt.u32 %p4, %r5, %r3;
-	@%p4 bra WAIT;
-	bra DONE;
-CAME:
-	@!%p1 st.release.sys.global.u32 [%rd2], %r4;
-	bra ROUND;
-DONE:
 	ret;
 }
 `
@@ -115,39 +77,4 @@ func pack(pointers []driver.DevicePtr, ints ...int) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(i))
 	}
 	return b
-}
-
-// shared makes memory on owner that all devices of the machine's ranks reach.
-func (m machine) shared(t testing.TB, owner driver.Device, size uint64) driver.DevicePtr {
-	t.Helper()
-	unit, err := owner.Granularity(driver.HandleNone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size = (size + unit - 1) / unit * unit
-	mem, err := owner.CreateMemory(size, driver.HandleNone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	undo := func(f func() error) {
-		t.Cleanup(func() {
-			if err := f(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	undo(mem.Release)
-	p, err := m.Reserve(size, unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	undo(func() error { return m.Unreserve(p, size) })
-	if err := m.Map(p, size, mem, 0); err != nil {
-		t.Fatal(err)
-	}
-	undo(func() error { return m.Unmap(p, size) })
-	if err := m.SetAccess(p, size, m.Devices()...); err != nil {
-		t.Fatal(err)
-	}
-	return p
 }

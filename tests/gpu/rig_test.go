@@ -161,19 +161,11 @@ type spy struct {
 	others   []string // calls that are no launches
 }
 
-// launch is one kernel launch, which can be repeated.
+// launch is one kernel launch.
 type launch struct {
 	f      driver.Function
 	config driver.LaunchConfig
 	params []byte
-}
-
-func (l launch) on(s driver.Stream) error { return s.Launch(l.f, l.config, l.params) }
-
-// with returns the launch with another number of blocks.
-func (l launch) with(blocks int) launch {
-	l.config.Grid.X = blocks
-	return l
 }
 
 func (s *spy) Launch(f driver.Function, c driver.LaunchConfig, params []byte) error {

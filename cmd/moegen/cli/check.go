@@ -48,7 +48,7 @@ func check(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	shown := map[string]bool{} // what is left over in a package shows in each of its specs
 	for i, job := range jobs {
 		if err := errs[i]; err != nil {
-			fmt.Fprintln(stderr, "moegen check:", explain(err))
+			fmt.Fprintln(stderr, "moegen check:", errorText(err))
 			return codeOf(err)
 		}
 		for _, d := range differences[i] {

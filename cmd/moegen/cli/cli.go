@@ -35,9 +35,9 @@ func commands() []command {
 		{"check", "tell whether generated output is up to date", check},
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
 		{"doctor", "tell what this machine offers, what is used, and why not", doctor},
-		{"bench", "", notBuilt("bench", "moegen run -v verifies the exchange")},
-		{"tune", "", notBuilt("tune", "every launch uses the generator's built-in plan")},
-		{"explain", "", notBuilt("explain", "the comments of the generated .cu say what each kernel does")},
+		{"bench", "measure the exchange against NCCL and the link", benchCommand},
+		{"tune", "measure which launches are fastest here, for generate", tune},
+		{"explain", "tell what is generated for a spec, why, and what it costs", explainSpec},
 		{"completion", "print a script that completes command lines in a shell", completion},
 		{"complete", "", complete},
 		{"version", "print the version", version},
@@ -120,14 +120,6 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 bad spec, 4 stale.
 "moegen help COMMAND" and "moegen help TOPIC" tell more.
 `)
 	return b.String()
-}
-
-// notBuilt stands for a command that is planned and not there.
-func notBuilt(name, instead string) func(context.Context, []string, io.Reader, io.Writer, io.Writer) int {
-	return func(_ context.Context, _ []string, _ io.Reader, _, stderr io.Writer) int {
-		fmt.Fprintf(stderr, "moegen %s: not built yet; %s.\n", name, instead)
-		return exitUsage
-	}
 }
 
 // newFlags makes a flag set whose -h prints help with the flags' own texts.

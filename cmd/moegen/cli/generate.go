@@ -29,6 +29,8 @@ Writes for each NAME.yaml, or directory with a moe.yaml, the files
                      without nvcc
   NAME_moegen.json   what the others were made of
 
+NAME_plan.yaml, which moegen tune writes, says how to launch the kernels.
+
 Only files that change are written. What earlier runs generated and this one
 does not is removed. In Go sources:
 
@@ -59,7 +61,7 @@ func generate(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 		}
 		unchanged += len(report.Unchanged)
 		if err != nil {
-			fmt.Fprintln(stderr, "moegen generate:", explain(err))
+			fmt.Fprintln(stderr, "moegen generate:", errorText(err))
 			return codeOf(err)
 		}
 	}
@@ -85,6 +87,9 @@ func generateOne(ctx context.Context, o gen.Options, rules *strings.Builder, dep
 	inputs := []string{o.SpecFile}
 	if o.Spec.From != "" {
 		inputs = append(inputs, filepath.Join(filepath.Dir(o.SpecFile), filepath.FromSlash(o.Spec.From)))
+	}
+	if o.Spec.Plan != nil {
+		inputs = append(inputs, spec.PlanFile(o.SpecFile))
 	}
 	var outputs []string
 	for _, file := range slices.Sorted(maps.Keys(set.Files)) {
@@ -139,7 +144,7 @@ func outputJobs(f *flag.FlagSet, options *gen.Options, stderr io.Writer) ([]gen.
 			return nil, usageError(stderr, f, "%s is not a file; write it to one first: moegen init -o moe.yaml %[1]s", arg[len(presetPrefix):])
 		}
 		if err != nil {
-			fmt.Fprintln(stderr, explain(err))
+			fmt.Fprintln(stderr, errorText(err))
 			code = max(code, codeOf(err))
 			continue
 		}

@@ -47,6 +47,13 @@ func (p *progress) step(done, total int) {
 	p.state = fmt.Sprintf(" %d of %d", done, total)
 }
 
+// at is step for something with a name.
+func (p *progress) at(done, total int, what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = fmt.Sprintf(", %d of %d: %s", done+1, total, what)
+}
+
 func (p *progress) show() {
 	defer close(p.gone)
 	tick := time.NewTicker(500 * time.Millisecond)

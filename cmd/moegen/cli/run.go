@@ -158,7 +158,7 @@ func runCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr 
 			if c == exitUsage {
 				usageError(stderr, f, "%v", err)
 			} else {
-				fmt.Fprintln(stderr, explain(err)) // a spec's begins with its place
+				fmt.Fprintln(stderr, errorText(err)) // a spec's begins with its place
 			}
 			code = max(code, c)
 		}

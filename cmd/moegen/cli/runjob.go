@@ -89,17 +89,17 @@ func (j *runJob) run(ctx context.Context, stderr io.Writer, machine emu.Config) 
 	}
 	b, err := openBackend(j.flags.backend, j.gpus(), j.flags.share, machine)
 	if err != nil {
-		report.Error = explain(err)
+		report.Error = errorText(err)
 		return report
 	}
 	report.Backend, report.Why, report.Driver = b.driver.Name(), b.why, b.driver.Version()
 	report.Device = b.driver.Devices()[0].Info().Name
 	if err := j.compile(ctx, b, stderr); err != nil {
-		report.Error = explain(err)
+		report.Error = errorText(err)
 	} else if j.place == nil {
 		report.OK = j.runAll(ctx, b, report, stderr)
 	} else if j.group, err = j.join(ctx, b, stderr); err != nil {
-		report.Error = explain(err)
+		report.Error = errorText(err)
 	} else {
 		report.Why += fmt.Sprintf(", one of %d processes", j.place.Size)
 		report.OK = j.runAll(ctx, b, report, stderr)
@@ -199,9 +199,9 @@ func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stde
 	switch {
 	case err == nil:
 	case j.all && errors.Is(err, moert.ErrNoTransport):
-		r.Skipped = explain(err)
+		r.Skipped = errorText(err)
 	default:
-		r.Error = explain(err)
+		r.Error = errorText(err)
 	}
 	return r
 }

@@ -8,14 +8,24 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/spec"
 )
 
 const presetPrefix = "preset:"
 
-// loadSpec reads the spec that an argument names: a file, a directory with a
-// moe.yaml, or preset:NAME. path is the spec's file, "" for a preset.
+// loadSpec reads the spec that an argument names: a file, with the plan beside it,
+// a directory with a moe.yaml, or preset:NAME. path is the spec's file, "" for a preset.
 func loadSpec(arg string) (s *spec.Spec, path string, err error) {
+	s, path, err = loadSpecWith(arg, spec.Load)
+	if err == nil {
+		err = gen.CheckPlan(s)
+	}
+	return s, path, err
+}
+
+// loadSpecWith is loadSpec with the function that loads files.
+func loadSpecWith(arg string, load func(path string) (*spec.Spec, error)) (s *spec.Spec, path string, err error) {
 	if name, ok := strings.CutPrefix(arg, presetPrefix); ok {
 		text, err := spec.Preset(name)
 		if err != nil {
@@ -33,7 +43,7 @@ func loadSpec(arg string) (s *spec.Spec, path string, err error) {
 			}
 		}
 	}
-	s, err = spec.Load(arg)
+	s, err = load(arg)
 	return s, arg, err
 }
 
@@ -58,8 +68,8 @@ func codeOf(err error) int {
 	return exitFailure
 }
 
-// explain turns an error into what the user reads.
-func explain(err error) string {
+// errorText turns an error into what the user reads.
+func errorText(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}

@@ -43,6 +43,9 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			return nil, err
 		}
 	}
+	if err := CheckPlan(s); err != nil {
+		return nil, err
+	}
 	set := &FileSet{Name: name, Dir: o.Dir, goFile: o.GoFile, nvcc: o.NVCC, check: o.Check, Files: map[string][]byte{}}
 	if set.Dir == "" {
 		set.Dir = filepath.Dir(o.SpecFile)
@@ -65,7 +68,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 		Generator: header, Moegen: version(), Templates: templates.Hash(),
 		Spec:    ManifestSpec{File: relative(set.Dir, o.SpecFile), Hash: s.Hash()},
 		Package: set.Package, Prefix: o.Prefix,
-		Transports: names2strings(s.Transports), Kernels: kernelsOf(s),
+		Transports: names2strings(s.Transports), Kernels: Kernels(s),
 	}
 	if err := set.emit(ctx, s, &o, old); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.SpecFile, err)

@@ -88,6 +88,9 @@ func (g *goPackage) program() {
 	} else {
 		without = " It was generated without PTX: wherever it runs there must be nvcc, or a cache of compiled kernels."
 	}
+	if rows := measured(s); rows != nil {
+		without += fmt.Sprintf(" Its plan for up to %d tokens a rank was measured: %s.", rows[len(rows)-1].Tokens, s.Plan.Measured)
+	}
 	doc(g, fmt.Sprintf("%s is what package runtime has to know about %s; the kernels have the same numbers as constants.%s",
 		g.private("program"), s.Model, without))
 	g.Var().Id(g.private("program")).Op("=").Op("&").Add(literal(rt("Program"), fields...))

@@ -8,8 +8,8 @@ type Kernel struct {
 	Threads int    `json:"threads"` // per block
 }
 
-// kernelsOf lists the kernels of a spec's source in its order.
-func kernelsOf(s *spec.Spec) []Kernel {
+// Kernels lists the kernels of a spec's source in its order.
+func Kernels(s *spec.Spec) []Kernel {
 	d, launch := newKernelData(s), LaunchOf(s)
 	var list []Kernel
 	add := func(name string, threads int) { list = append(list, Kernel{Name: name, Threads: threads}) }

@@ -1,6 +1,11 @@
 package gen
 
-import "github.com/moegen/moegen/spec"
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/moegen/moegen/spec"
+)
 
 // Launch is what the host needs to know to launch a spec's kernels: the same
 // numbers that the CUDA source has as constants.
@@ -57,10 +62,13 @@ const (
 	Bulk Protocol = "bulk"
 )
 
-// Plan plans a spec's launches without measurements: every thread gets one pack
-// of hidden states, as they are before or after quantisation, until the blocks
-// run out. Powers of two keep the number of rows small. With LL the plan is
-// Auto's, since LL cannot do more.
+// Plan plans a spec's launches. With Auto it is as measured, if the spec has a
+// plan, and built in for more tokens than were measured.
+//
+// The built-in plan is made without measurements: every thread gets one pack of
+// hidden states, as they are before or after quantisation, until the blocks run
+// out. Powers of two keep the number of rows small. With LL the plan is the
+// built-in one, since LL cannot do more.
 func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	packs, low := max(s.PayloadRowBytes(), s.HiddenRowBytes())/16, lowTokens(s)
 	if protocol == Bulk {
@@ -68,7 +76,19 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	}
 	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes()) + rowWords(s.ScaleRowBytes())
 	var plan []PlanRow
-	for tokens := 1; ; tokens *= 2 {
+	if protocol == Auto {
+		plan = measured(s)
+	}
+	first := 1
+	for _, row := range plan {
+		if row.Tokens == s.MaxTokens {
+			return plan
+		}
+		for first <= row.Tokens {
+			first *= 2
+		}
+	}
+	for tokens := first; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
 		row := PlanRow{Tokens: tokens, Low: tokens <= low, Threads: threads}
 		row.Blocks = (tokens*packs + threads - 1) / threads
@@ -96,6 +116,91 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 			return plan
 		}
 	}
+}
+
+// measured returns the plan that the spec has for its shape, as far as max_tokens
+// goes: none where the spec was changed since it was loaded.
+func measured(s *spec.Spec) []PlanRow {
+	if s.Plan == nil || s.Plan.Shape != s.Shape() {
+		return nil
+	}
+	var plan []PlanRow
+	for _, r := range s.Plan.Rows {
+		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: r.Protocol == string(LL), Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
+		if n := len(plan); n > 0 && plan[n-1].same(row) {
+			plan[n-1].Tokens = row.Tokens
+		} else {
+			plan = append(plan, row)
+		}
+		if r.Tokens >= s.MaxTokens {
+			break
+		}
+	}
+	return plan
+}
+
+// CheckPlan finds rows of a spec's measured plan that its kernels cannot be
+// launched with. The error is a [spec.ErrorList].
+func CheckPlan(s *spec.Spec) error {
+	if s.Plan == nil {
+		return nil
+	}
+	var list spec.ErrorList
+	for i, row := range s.Plan.Rows {
+		fault := func(field, msg string, value any, allowed string) {
+			list = append(list, s.Plan.Fault(i, field, msg, fmt.Sprint(value), allowed))
+		}
+		if row.Protocol == string(Bulk) {
+			if row.Threads != threads {
+				fault("threads", "kernels of protocol bulk have blocks of one size", row.Threads, strconv.Itoa(threads))
+			}
+			continue
+		}
+		low, most := lowTokens(s), lowThreads(s)
+		switch tokens := min(row.Tokens, s.MaxTokens); {
+		case low == 0:
+			fault("protocol", "this spec has no kernels of protocol ll", row.Protocol, string(Bulk))
+		case tokens > low:
+			fault("tokens", "more tokens than the buffers of protocol ll have room for", row.Tokens, fmt.Sprintf("1..%d, or protocol bulk", low))
+		}
+		switch least := leastThreads(s); {
+		case least == most && row.Threads != most:
+			fault("threads", "kernels with RMSNorm have blocks of one size", row.Threads, strconv.Itoa(most))
+		case row.Threads < least || row.Threads > most:
+			fault("threads", "out of range", row.Threads, fmt.Sprintf("%d..%d", least, most))
+		}
+	}
+	if list == nil {
+		return nil
+	}
+	return list
+}
+
+// ThreadsOf lists block sizes that a protocol's kernels can be launched with and
+// that are worth a try: powers of two, and what they were planned for; none for
+// a protocol that the spec has no kernels of. tokens is the most that it can do.
+func ThreadsOf(s *spec.Spec, p Protocol) (sizes []int, tokens int) {
+	if p == Bulk {
+		return []int{threads}, s.MaxTokens
+	}
+	if tokens = lowTokens(s); tokens == 0 {
+		return nil, 0
+	}
+	for n := threads / 2; n <= lowThreads(s); n *= 2 {
+		if n >= leastThreads(s) {
+			sizes = append(sizes, n)
+		}
+	}
+	return sizes, tokens
+}
+
+// leastThreads is the fewest threads of a block with protocol ll: each rank has
+// one of its own, and quantising takes lanes that come together.
+func leastThreads(s *spec.Spec) int {
+	if s.Combine.Has(spec.RMSNorm) {
+		return threads
+	}
+	return int(alignUp(uint64(s.EPSize)+1, 128))
 }
 
 // same reports whether two rows are launched alike.

@@ -350,13 +350,7 @@ func (r *rank) observe(layer int, outPoisoned bool) (*observed, error) {
 // close gives back what outlives the dispatcher, which is closed on all ranks
 // by then: nothing runs any more. It works on a rank that is half open.
 func (r *rank) close() error {
-	var errs []error
-	if r.exec != nil {
-		errs = append(errs, r.exec.Close())
-	}
-	if r.graph != nil {
-		errs = append(errs, r.graph.Close())
-	}
+	errs := []error{r.closeGraph()}
 	if r.experts != nil {
 		errs = append(errs, r.experts.module.Unload())
 	}
@@ -367,4 +361,17 @@ func (r *rank) close() error {
 		return fmt.Errorf("close rank %d: %w", r.id, err)
 	}
 	return nil
+}
+
+// closeGraph gives the captured graph back, if there is one.
+func (r *rank) closeGraph() error {
+	var errs []error
+	if r.exec != nil {
+		errs = append(errs, r.exec.Close())
+	}
+	if r.graph != nil {
+		errs = append(errs, r.graph.Close())
+	}
+	r.exec, r.graph = nil, nil
+	return errors.Join(errs...)
 }

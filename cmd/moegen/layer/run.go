@@ -14,31 +14,18 @@ import (
 // Run drives the exchange and verifies it. What it found wrong with results is
 // in the Result; the error is for what kept it from having any.
 func Run(ctx context.Context, c Config) (*Result, error) {
-	if err := c.check(); err != nil {
-		return nil, err
-	}
 	if c.Joined != nil {
+		if err := c.check(); err != nil {
+			return nil, err
+		}
 		return runJoined(ctx, c)
 	}
-	newGroup := moert.NewLocalGroup
-	if c.Share {
-		newGroup = moert.NewSharedGroup
-	}
-	group, err := newGroup(c.Devices...)
+	x, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	x := newRun(c, group.Size())
-	err = group.Each(ctx, func(ctx context.Context, id int) error {
-		var err error
-		x.ranks[id], err = newRank(ctx, &x.config, group, id)
-		return err
-	})
-	if err == nil {
-		x.describe()
-		err = x.steps(ctx)
-	}
-	if err := errors.Join(err, x.close(), group.Close()); err != nil {
+	x.describe()
+	if err := errors.Join(x.steps(ctx), x.Close()); err != nil {
 		return nil, err
 	}
 	return x.result, nil
@@ -54,8 +41,9 @@ func newRun(c Config, ranks int) *run {
 	}
 }
 
-// run is a Run under way.
+// run is steps under way.
 type run struct {
+	done       int // steps of earlier runs
 	config     Config
 	ranks      []*rank // of this process
 	inputs     *inputs
@@ -98,7 +86,7 @@ func (x *run) steps(ctx context.Context) error {
 			s = Step{Index: prefills, Prefill: true}
 			prefills++
 		}
-		if err := x.step(ctx, i, s, counts, x.config.early(index)); err != nil {
+		if err := x.step(ctx, x.done+i, s, counts, x.config.early(index)); err != nil {
 			return fmt.Errorf("%s: %w", s.Name(), err)
 		}
 		if x.config.Progress != nil {

@@ -1,0 +1,45 @@
+package bench
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	moert "github.com/moegen/moegen/runtime"
+)
+
+// TestChoose: of the launches that are as fast as any, the one with the fewest
+// threads.
+func TestChoose(t *testing.T) {
+	tries := try{[]tried{{gen.LL, 64, 512, 5.0}, {gen.LL, 8, 512, 5.09}, {gen.LL, 4, 512, 5.2}, {gen.Bulk, 16, 512, 5.05}}}
+	if got := tries.choose(); got.blocks != 8 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestGrids(t *testing.T) {
+	b := &bench{Config: Config{Program: &moert.Program{HiddenDim: 7168, Payload: moert.BF16, MaxBlocks: 132}}}
+	for _, c := range []struct {
+		tokens, threads int
+		want            []int
+	}{
+		{1, 512, []int{1, 2, 3, 4, 6, 8}},
+		{64, 512, []int{2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 132}},
+		{4096, 512, []int{128, 132}},
+		{65536, 512, []int{132}},
+	} {
+		if d := cmp.Diff(c.want, b.grids(c.tokens, c.threads)); d != "" {
+			t.Errorf("%d tokens: %s", c.tokens, d)
+		}
+	}
+}
+
+// TestTuneNCCL: there is nothing to choose.
+func TestTuneNCCL(t *testing.T) {
+	c := config(t)
+	c.Transport = moert.NCCL
+	if _, err := Tune(t.Context(), c); err == nil {
+		t.Error("nccl was tuned")
+	}
+}
