@@ -1324,8 +1324,7 @@ struct LowFetch {
 };
 
 // Pushes the partial sums of other ranks' tokens to them and adds up what
-// arrives for its own, in rank order. Every receipt is preceded by the next
-// push, so that the link and the sums overlap.
+// arrives for its own, in rank order.
 __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* partial, const Epilogue& e) {
   const uint32_t epoch = low_epoch(g.control->low_combine_epoch);
   LowWait wait{g, kPhaseCombine, epoch};
@@ -1335,15 +1334,15 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   c.push();
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
-
-  const auto load = [&](size_t i, LowTerms& t) {
-    c.push();
-    t.load(LowFetch{c, i});
-  };
-  sum_rows<LowTerms, 1>(g, load, e);
+  // All of it before the first receipt: a row's threads wait for each other, also
+  // for those that have nothing to receive of it and would push only after that.
 #pragma unroll 1
   while (c.push()) {
   }
+  const auto load = [&](size_t i, LowTerms& t) {
+    t.load(LowFetch{c, i});
+  };
+  sum_rows<LowTerms, 1>(g, load, e);
   wait_header(g, kLowCombineHeaders, kPhaseCombine, epoch);
 }
 
