@@ -82,7 +82,7 @@ func (s *shape) program(t testing.TB) *moert.Program {
 	}
 	p.Source = blockSize.ReplaceAll(p.Source, []byte("constexpr int kThreads = 64;"))
 	p.Threads = threads
-	p.Plan = []moert.PlanRow{{Tokens: smallTokens, Blocks: 1}, {Tokens: p.MaxTokens, Blocks: p.MaxBlocks}}
+	p.Plan = []moert.PlanRow{{Tokens: smallTokens, Blocks: 1, Threads: threads}, {Tokens: p.MaxTokens, Blocks: p.MaxBlocks, Threads: threads}}
 	if p.PTX, err = os.ReadFile(s.file()); err != nil && !*update {
 		t.Fatal(err)
 	}
