@@ -13,6 +13,9 @@ func TestClean(t *testing.T) {
 			t.Run(s.name+"/"+string(transport), func(t *testing.T) {
 				x := newTrial(t, s, transport)
 				for _, b := range budgets() {
+					if !*full {
+						b.runs = min(b.runs, 2)
+					}
 					for _, s := range b.scenarios {
 						if v := x.under(b, s, func(*rig) {}); v.kind != "" {
 							t.Errorf("%s: %s: %s: %s", b.name, s.name, v.kind, v.text)

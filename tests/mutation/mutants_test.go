@@ -1,6 +1,7 @@
 package mutation
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -14,8 +15,9 @@ type target struct {
 	source   *source
 	kernels  []string
 	roles    roles
-	accessed map[string]map[int]bool // lines, by scenario
-	protocol bool                    // only the operators about the protocol
+	accessed map[string]map[int]bool    // lines, by scenario
+	ran      map[string]map[string]bool // kernels, by scenario
+	protocol bool                       // only the operators about the protocol
 }
 
 func (t *target) name() string { return t.trial.shape.name + "/" + string(t.trial.transport) }
@@ -27,13 +29,16 @@ func targets(t testing.TB) []*target {
 	var out []*target
 	for i, s := range shapes {
 		taken := map[string]bool{}
-		for _, transport := range []moert.Transport{moert.P2P, moert.NVLS} {
+		for _, transport := range []moert.Transport{moert.NVLS, moert.P2P} {
 			x := newTrial(t, s, transport)
 			tg := &target{trial: x, source: parseSource(t, x.prog.PTX), protocol: i == 0}
-			var ran []string
-			tg.roles, tg.accessed, ran = x.observe(t)
+			tg.roles, tg.accessed, tg.ran = x.observe(t)
+			ran := map[string]bool{}
+			for _, kernels := range tg.ran {
+				maps.Copy(ran, kernels)
+			}
 			tg.source.keep(ran)
-			for _, k := range ran {
+			for _, k := range slices.Sorted(maps.Keys(ran)) {
 				if !taken[k] {
 					taken[k] = true
 					tg.kernels = append(tg.kernels, k)

@@ -23,49 +23,56 @@ var update = flag.Bool("update", false, "write testdata anew with nvcc")
 type shape struct {
 	name string
 	text string
-	// steps are the ranks' counts, for one step after another, and whether the
-	// step is launched with a grid of one block instead of two.
-	steps []step
+	// Steps of one protocol, and steps of both by turns.
+	bulk, low, both []step
 }
 
+// step is the ranks' counts, and the capacity, which says how the step is
+// launched.
 type step struct {
-	counts []int
-	small  bool
+	capacity int
+	counts   []int
 }
+
+// Capacities, by what the program plans for them: protocol and blocks.
+const (
+	lowOne  = 1
+	bulkOne = 2
+	lowTwo  = 40
+	bulkTwo = 132 // max_tokens
+)
 
 // The shapes are as small as can be with every line of the kernels executed:
 // with threads (below) threads and two blocks, the fourth of a thread's four
-// packs in flight is there from 385 packs on, which is 129 tokens of routing.
-// Some ranks have no rows in some steps; grids change between steps.
+// packs in flight is there from 385 packs on, which is 129 tokens of routing;
+// with protocol ll a thread has a second pack from 33 tokens on. Some ranks have
+// no rows in some steps; grids change between steps. Counts travel early in
+// steps with even numbers, and in band in the others; where protocols change,
+// they do so both ways with either.
 var shapes = []*shape{
 	{
 		name: "ep2",
 		text: "model: mutation\nhidden_dim: 32\ntopk: 6\nnum_experts: 12\ndtype: bf16\nep_size: 2\nmax_tokens: 132\nsm_limit: 2\ntransports: [nvls, p2p]\n",
-		steps: []step{
-			{counts: []int{131, 3}},
-			{counts: []int{0, 130}},
-			{counts: []int{1, 0}, small: true},
-			{counts: []int{34, 70}},
-		},
+		bulk: []step{{bulkTwo, []int{131, 3}}, {bulkTwo, []int{0, 130}}, {bulkOne, []int{1, 0}}, {bulkTwo, []int{34, 70}}},
+		low: []step{{lowTwo, []int{35, 3}}, {lowTwo, []int{0, 40}}, {lowOne, []int{1, 0}}, {lowTwo, []int{17, 34}}, {lowTwo, []int{0, 0}},
+			{lowOne, []int{0, 1}}},
+		both: []step{{lowTwo, []int{3, 1}}, {bulkTwo, []int{2, 5}}, {bulkOne, []int{1, 2}}, {lowTwo, []int{4, 0}}, {bulkTwo, []int{0, 3}},
+			{bulkTwo, []int{1, 1}}, {lowOne, []int{1, 1}}},
 	},
 	{
 		name: "ep3",
 		text: "model: mutation\nhidden_dim: 32\ntopk: 6\nnum_experts: 13\ndtype: bf16\nep_size: 3\nmax_tokens: 132\nsm_limit: 2\ntransports: [nvls, p2p]\n",
-		steps: []step{
-			{counts: []int{3, 0, 19}},
-			{counts: []int{0, 131, 2}},
-			{counts: []int{1, 1, 0}, small: true},
-			{counts: []int{130, 33, 4}},
-		},
+		bulk: []step{{bulkTwo, []int{3, 0, 19}}, {bulkTwo, []int{0, 131, 2}}, {bulkOne, []int{1, 1, 0}}, {bulkTwo, []int{130, 33, 4}}},
+		low: []step{{lowTwo, []int{3, 0, 34}}, {lowTwo, []int{0, 39, 2}}, {lowOne, []int{1, 1, 0}}, {lowTwo, []int{38, 33, 4}}, {lowTwo, []int{0, 0, 0}},
+			{lowOne, []int{0, 0, 1}}},
+		both: []step{{lowTwo, []int{3, 0, 1}}, {bulkTwo, []int{2, 5, 0}}, {bulkOne, []int{1, 2, 0}}, {lowTwo, []int{0, 4, 2}}, {bulkTwo, []int{0, 0, 3}},
+			{bulkTwo, []int{1, 1, 1}}, {lowOne, []int{1, 0, 1}}},
 	},
 }
 
 // threads is the block size of the mutated programs: two warps, where the
 // generator's 16 would leave 14 of them idle in an exchange of this size.
 const threads = 64
-
-// smallTokens is the most tokens a rank may have in a step of one block.
-const smallTokens = 1
 
 var blockSize = regexp.MustCompile(`(?m)^constexpr int kThreads = \d+;`)
 
@@ -82,7 +89,10 @@ func (s *shape) program(t testing.TB) *moert.Program {
 	}
 	p.Source = blockSize.ReplaceAll(p.Source, []byte("constexpr int kThreads = 64;"))
 	p.Threads = threads
-	p.Plan = []moert.PlanRow{{Tokens: smallTokens, Blocks: 1, Threads: threads}, {Tokens: p.MaxTokens, Blocks: p.MaxBlocks, Threads: threads}}
+	p.Plan = []moert.PlanRow{
+		{Tokens: lowOne, Low: true, Blocks: 1, Threads: threads}, {Tokens: bulkOne, Blocks: 1, Threads: threads},
+		{Tokens: lowTwo, Low: true, Blocks: 2, Threads: threads}, {Tokens: bulkTwo, Blocks: 2, Threads: threads},
+	}
 	if p.PTX, err = os.ReadFile(s.file()); err != nil && !*update {
 		t.Fatal(err)
 	}

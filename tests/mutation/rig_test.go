@@ -1,6 +1,7 @@
 package mutation
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -15,9 +16,12 @@ import (
 	"github.com/moegen/moegen/templates"
 )
 
-// firstEpoch is shortly before epochs wrap as signed numbers, by which the
-// flags' are compared.
-const firstEpoch = 1<<31 - 3
+// Where epochs wrap: as signed numbers, by whose difference those of flags and
+// headers are compared, and altogether.
+const (
+	signedWrap = 1 << 31
+	wrap       = 1 << 32
+)
 
 const layers = 2
 
@@ -33,6 +37,7 @@ type rig struct {
 	// patience is how long a rank's kernels wait for peers: virtual time, which
 	// passes only while nothing else happens.
 	patience patience
+	first    uint32 // epoch: what all of them were before the first step
 }
 
 type rank struct {
@@ -46,14 +51,14 @@ type rank struct {
 }
 
 // newRig builds the dispatchers. Whoever gets an error need not close it.
-func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport, patience patience) (*rig, error) {
+func newRig(s *spec.Spec, p *moert.Program, c emu.Config, transport moert.Transport, patience patience, first uint32) (*rig, error) {
 	c.Devices = p.Ranks
 	c.Workers = 1
 	drv, err := emu.New(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{spec: s, prog: p, drv: drv, patience: patience}
+	r := &rig{spec: s, prog: p, drv: drv, patience: patience, first: first}
 	if err := r.open(transport); err != nil {
 		drv.Close()
 		return nil, err
@@ -74,7 +79,7 @@ func (r *rig) open(transport moert.Transport) error {
 		r.ranks[id] = x
 		var err error
 		if x.d, err = moert.NewDispatcher(ctx, r.group, id, r.prog, moert.WithLogger(quiet), moert.WithTransport(transport),
-			moert.WithFirstEpoch(firstEpoch), moert.WithTimeout(r.patience(id))); err != nil {
+			moert.WithFirstEpoch(r.first), moert.WithTimeout(r.patience(id))); err != nil {
 			return err
 		}
 		if err := x.locate(r.prog.Layout); err != nil {
@@ -116,13 +121,13 @@ type record struct {
 }
 
 // enqueueStep puts a step of all layers on a rank's stream.
-func (r *rig) enqueueStep(id, number int, st step, data [][]*rows) ([]*record, error) {
+func (r *rig) enqueueStep(id, number int, st *step, data [][]*rows) ([]*record, error) {
 	x := r.ranks[id]
 	total := 0
 	for _, n := range st.counts {
 		total += n
 	}
-	if err := x.d.SetCapacity(r.capacity(st)); err != nil {
+	if err := x.d.SetCapacity(st.capacity); err != nil {
 		return nil, err
 	}
 	// In every second step the counts travel with the first dispatch.
@@ -147,14 +152,6 @@ func (r *rig) enqueueStep(id, number int, st step, data [][]*rows) ([]*record, e
 	return recs, nil
 }
 
-// capacity is the step's.
-func (r *rig) capacity(st step) int {
-	if st.small {
-		return smallTokens
-	}
-	return r.prog.MaxTokens
-}
-
 func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	p, s := r.prog, x.stream
 	keep := func(t *moert.Tensor, from driver.DevicePtr, rows, rowBytes int) (err error) {
@@ -167,10 +164,7 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	rowBytes := [3]int{p.RoutingRowBytes(), p.ProbsRowBytes(), p.HiddenRowBytes()}
 	for i, data := range in.tensors() {
 		var err error
-		if tensors[i], err = x.d.NewTensor(p.MaxTokens, rowBytes[i]); err != nil {
-			return err
-		}
-		if err := x.d.Device().Write(tensors[i].Ptr, data); err != nil {
+		if tensors[i], err = x.input(data, p.MaxTokens, rowBytes[i]); err != nil {
 			return err
 		}
 	}
@@ -203,6 +197,18 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	return err
 }
 
+// input makes a tensor of more rows than there is data: kernels may load the
+// others, and must not send them.
+func (x *rank) input(data []byte, rows, rowBytes int) (moert.Tensor, error) {
+	t, err := x.d.NewTensor(rows, rowBytes)
+	if err != nil {
+		return t, err
+	}
+	all := bytes.Repeat([]byte{0xa5}, rows*rowBytes)
+	copy(all, data)
+	return t, x.d.Device().Write(t.Ptr, all)
+}
+
 func (r *rig) launchExperts(x *rank, id int, g moert.Gathered, partial moert.Tensor) error {
 	first, n := r.spec.LocalExperts(id)
 	var b []byte
@@ -226,11 +232,11 @@ func (r *rig) synchronize() []error {
 }
 
 // check compares what a rank's layer left with what it should have.
-func (r *rig) check(id int, rec *record, epoch uint32, st step, data []*rows) error {
+func (r *rig) check(id int, rec *record, epoch uint32, st *step, data []*rows) error {
 	read := func(t moert.Tensor, n int) []byte { return r.read(id, t, n) }
 	where := fmt.Sprintf("step %d layer %d rank %d", rec.step, rec.layer, id)
 	if rec.layer == 0 {
-		if err := r.checkStep(id, rec.stepWords, stepWords(st.counts, id, epoch, r.capacity(st))); err != nil {
+		if err := r.checkStep(id, rec.stepWords, stepWords(st.counts, id, epoch, st.capacity)); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
 	}

@@ -1,7 +1,6 @@
 package mutation
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +30,9 @@ const (
 	failureRole = "failure"
 	countRole   = "count"
 	flagRole    = "flag"
+	headerRole  = "header" // of protocol ll
+	lineRole    = "line"   // routing and probabilities on their way
+	packRole    = "pack"   // hidden states and partial sums on theirs
 	gatherRole  = "gather" // routing, probabilities and hidden states
 	partialRole = "partial"
 	epochRole   = "epoch"
@@ -95,13 +97,14 @@ func (w *watcher) Access(e *emu.Access) {
 }
 
 // observe runs the trial's scenarios as check does and returns what its lines
-// are for, which of them access memory in which scenario, and the kernels that
-// ran.
-func (x *trial) observe(t testing.TB) (roles, map[string]map[int]bool, []string) {
+// are for, which of them access memory in which scenario, and which kernels run
+// in it.
+func (x *trial) observe(t testing.TB) (out roles, accessed map[string]map[int]bool, ran map[string]map[string]bool) {
 	t.Helper()
-	out, areas, accessed, ran := roles{}, x.areas(), map[string]map[int]bool{}, map[string]bool{}
+	areas := x.areas()
+	out, accessed, ran = roles{}, map[string]map[int]bool{}, map[string]map[string]bool{}
 	for _, run := range slices.Concat(budgets()[0].scenarios, budgets()[1].scenarios) {
-		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}, ran: ran}
+		w := &watcher{at: map[int]map[place]bool{}, symm: map[int]place{}, ran: map[string]bool{}}
 		var control, status []uint64
 		c := check
 		c.Observer = w
@@ -112,9 +115,10 @@ func (x *trial) observe(t testing.TB) (roles, map[string]map[int]bool, []string)
 			}
 		})
 		if v.kind != "" {
-			t.Fatalf("%s: %s", v.kind, v.text)
+			t.Fatalf("%s/%s: %s: %s: %s", x.shape.name, x.transport, run.name, v.kind, v.text)
 		}
 		r.close()
+		ran[run.name] = w.ran
 		accessed[run.name] = map[int]bool{}
 		for line, places := range w.at {
 			accessed[run.name][line] = true
@@ -128,7 +132,7 @@ func (x *trial) observe(t testing.TB) (roles, map[string]map[int]bool, []string)
 			}
 		}
 	}
-	return out, accessed, slices.Sorted(maps.Keys(ran))
+	return out, accessed, ran
 }
 
 // area is a named stretch of memory, to where the next one starts.
@@ -143,7 +147,8 @@ func (x *trial) areas() areas {
 	l := gen.LaunchOf(x.spec).Layout
 	return areas{
 		symm: []area{{l.Failure, failureRole}, {l.CountSlots, countRole}, {l.DispatchFlags, flagRole}, {l.CombineFlags, flagRole},
-			{l.Routing, gatherRole}, {l.Partial, partialRole}, {l.Bytes, inputRole}},
+			{l.LowDispatchHeaders, headerRole}, {l.LowLines, lineRole}, {l.Routing, gatherRole}, {l.Partial, partialRole}, {l.LowDispatch, packRole},
+			{l.Bytes, inputRole}},
 		control: []area{{0, controlRole}, {l.StepOffset, stepRole}, {l.EpochOffset, epochRole}, {l.ControlBytes, inputRole}},
 	}
 }

@@ -30,21 +30,31 @@ type trial struct {
 	shape     *shape
 	spec      *spec.Spec
 	prog      *moert.Program
-	data      [][][]*rows // step, layer, rank
+	data      map[*step][][]*rows // layer, rank
 	transport moert.Transport
 }
 
 func newTrial(t testing.TB, s *shape, transport moert.Transport) *trial {
-	x := &trial{shape: s, spec: s.spec(t), prog: s.program(t), transport: transport}
-	for i, st := range s.steps {
-		x.data = append(x.data, make([][]*rows, layers))
-		for l := range layers {
-			for rank, n := range st.counts {
-				x.data[i][l] = append(x.data[i][l], makeRows(x.spec, x.prog, i, l, rank, n))
+	x := &trial{shape: s, spec: s.spec(t), prog: s.program(t), data: map[*step][][]*rows{}, transport: transport}
+	for _, steps := range [][]step{s.bulk, s.low, s.both} {
+		for i := range steps {
+			data := make([][]*rows, layers)
+			for l := range data {
+				data[l] = x.rows(i, l, steps[i].counts)
 			}
+			x.data[&steps[i]] = data
 		}
 	}
 	return x
+}
+
+// rows makes rows for all ranks.
+func (x *trial) rows(step, layer int, counts []int) []*rows {
+	var all []*rows
+	for rank, n := range counts {
+		all = append(all, makeRows(x.spec, x.prog, step, layer, rank, n))
+	}
+	return all
 }
 
 // with is the trial of the same program with other PTX.
@@ -57,6 +67,7 @@ func (x *trial) with(ptx []byte) *trial {
 // scenario is something to do with a group, and what should come of it.
 type scenario struct {
 	name     string
+	first    uint32 // epoch
 	patience patience
 	waits    bool // until a deadline has passed
 	do       func(x *trial, r *rig) verdict
@@ -73,7 +84,7 @@ func (s scenario) run(x *trial, c emu.Config, opened func(r *rig)) (verdict, *ri
 	if s.waits {
 		c.Judge.AllowStalls = true
 	}
-	r, err := newRig(x.spec, x.prog, c, x.transport, s.patience)
+	r, err := newRig(x.spec, x.prog, c, x.transport, s.patience, s.first)
 	if err != nil {
 		return verdict{byLoad, err.Error()}, nil
 	}
@@ -87,16 +98,20 @@ func (s scenario) run(x *trial, c emu.Config, opened func(r *rig)) (verdict, *ri
 	return v, r
 }
 
-// allSteps is the scenario that all mutants go through.
-var allSteps = scenario{"steps", patient, false, func(x *trial, r *rig) verdict { return x.stepsFrom(r, 0) }}
+// Every mutant goes through those of these whose kernels it is of.
+var (
+	bulkSteps = scenario{"steps", signedWrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.bulk, 0) }}
+	lowSteps  = scenario{"ll steps", wrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.low, 0) }}
+	bothSteps = scenario{"steps of both", wrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.both, 0) }}
+)
 
-// stepsFrom runs all steps back to back, after some others: the host waits
-// once, at the end, so that nothing but the kernels keeps ranks in step.
-func (x *trial) stepsFrom(r *rig, before int) verdict {
+// run runs steps back to back, after some others: the host waits once, at the
+// end, so that nothing but the kernels keeps ranks in step.
+func (x *trial) run(r *rig, steps []step, before int) verdict {
 	recs := make([][]*record, len(r.ranks))
-	for i, st := range x.shape.steps {
+	for i := range steps {
 		for id := range r.ranks {
-			rec, err := r.enqueueStep(id, i, st, x.data[i])
+			rec, err := r.enqueueStep(id, i, &steps[i], x.data[&steps[i]])
 			if err != nil {
 				return classify(err)
 			}
@@ -119,7 +134,8 @@ func (x *trial) stepsFrom(r *rig, before int) verdict {
 	}
 	for id, list := range recs {
 		for _, rec := range list {
-			if err := r.check(id, rec, firstEpoch+uint32(before+rec.step)+1, x.shape.steps[rec.step], x.data[rec.step][rec.layer]); err != nil {
+			st := &steps[rec.step]
+			if err := r.check(id, rec, r.first+uint32(before+rec.step)+1, st, x.data[st][rec.layer]); err != nil {
 				return verdict{byData, err.Error()}
 			}
 		}

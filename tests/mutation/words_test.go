@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
 )
@@ -142,19 +143,25 @@ func (r *rig) told(id int, want word) error {
 	return nil
 }
 
-// sent is all that a kernel could have sent: signals and gathered tensors of
-// every rank, and the epochs and step of its own.
-func (r *rig) sent(id int) ([]byte, error) {
+// sent is all that a kernel of a group that has failed must not send: signals
+// and gathered tensors of every rank, and the epochs of flags, which it keeps.
+// With protocol ll rows go on being pushed, to where nobody looks without a
+// header.
+func (r *rig) sent(id int, low bool) ([]byte, error) {
 	l := r.prog.Layout
+	end := l.Partial
+	if low {
+		end = gen.LaunchOf(r.spec).Layout.LowLines
+	}
 	var all []byte
 	for _, x := range r.ranks {
-		b := make([]byte, l.Partial-l.Signals)
+		b := make([]byte, end-l.Signals)
 		if err := x.d.Device().Read(b, x.symm+driver.DevicePtr(l.Signals)); err != nil {
 			return nil, err
 		}
 		all = append(all, b...)
 	}
-	start := l.Epochs + uint64(4*r.prog.MaxBlocks) // those of the counts go on
+	start := l.Epochs + uint64(3*4*r.prog.MaxBlocks) // those of counts and of protocol ll go on
 	epochs := make([]byte, l.Control-start)
 	err := r.ranks[id].d.Device().Read(epochs, r.ranks[id].control+driver.DevicePtr(start))
 	return append(all, epochs...), err
