@@ -106,12 +106,12 @@ func bytesOf(in *ptx.Instr) int { return max(in.Vec, 1) * in.Type.Size() }
 func operators(k *kernel) []*mutant {
 	c := &collector{kernel: k, seen: map[key]int{}}
 	for _, op := range []func(*collector){
-		barriers, fences, waits, weaken, scopes, epochs, worlds, peers, moves,
+		barriers, fences, waits, weaken, scopes, epochs, worlds, peers, moves, slots, marks,
 	} {
 		op(c)
 	}
 	if !k.protocolOnly {
-		for _, op := range []func(*collector){atomics, reports, deadlines, addresses, deletions, windows, layouts, caching} {
+		for _, op := range []func(*collector){atomics, unseen, reports, deadlines, addresses, deletions, windows, layouts, caching} {
 			op(c)
 		}
 	}

@@ -28,7 +28,7 @@ func addresses(c *collector) {
 	for i := range c.Body {
 		if in := &c.Body[i]; c.isMem(in) {
 			c.replace("address up by one", i, c.shifted(i, bytesOf(in)))
-			if c.roles.is(in.Line, flagRole, countRole, gatherRole, partialRole) {
+			if c.roles.is(in.Line, flagRole, countRole, headerRole, lineRole, packRole, gatherRole, partialRole) {
 				c.replace("address down by one", i, c.shifted(i, -bytesOf(in)))
 			}
 		}
@@ -83,8 +83,8 @@ func windows(c *collector) {
 func peers(c *collector) {
 	for i := range c.Body {
 		in := &c.Body[i]
-		store := in.Op == ptx.St && c.roles.is(in.Line, flagRole, countRole)
-		if !store && !c.isPoll(in) {
+		store := in.Op == ptx.St && c.roles.is(in.Line, flagRole, countRole, headerRole)
+		if !store && !(c.isPoll(in) && !c.roles.is(in.Line, lineRole)) {
 			continue
 		}
 		for _, d := range c.slice(i) {
@@ -92,17 +92,16 @@ func peers(c *collector) {
 			if def.Op == ptx.Ld && def.Space == ptx.Param && def.Type.Size() == 8 && at(def).Var == nil && !c.constant(d) {
 				to := c.Regs[def.Dst[0].Reg].Name
 				names := []string{"flag to itself", "flag to the next rank"}
-				index := []string{c.rankIndex(), c.tidIndex(1)}
+				index := []string{c.rankIndex(), c.peerIndex(in, 1)}
 				if !store {
-					names, index = []string{"poll the peer's word"}, []string{c.tidIndex(0)}
+					names, index = []string{"poll the peer's word"}, []string{c.peerIndex(in, 0)}
 				}
 				for n, name := range names {
 					c.wrongBase(name, i, d, to, index[n])
 				}
 			}
-			if def.Op == ptx.Cvt && store && c.isRank(d) {
-				to := c.Regs[def.Dst[0].Reg].Name
-				c.add("slot of the peer", i, edit{def.Line, "{.reg .b32 %qi; mov.u32 %qi, %tid.x; cvt.s64.s32 " + to + ", %qi; }"})
+			if store && c.isRank(d) {
+				c.wrongRank("slot of the peer", i, d, c.peerIndex(in, 0))
 			}
 		}
 	}
@@ -111,8 +110,33 @@ func peers(c *collector) {
 // constant says whether a ld.param reads a fixed place in the Group.
 func (c *collector) constant(i int) bool { _, ok := c.param(i); return ok }
 
-// isRank says whether an instruction's source is the rank in the Group.
+// slots makes what protocol ll pushes arrive where another rank's should.
+func slots(c *collector) {
+	for i := range c.Body {
+		if in := &c.Body[i]; in.Op == ptx.St && c.roles.is(in.Line, lineRole, packRole) {
+			for _, d := range c.slice(i) {
+				if c.isRank(d) {
+					c.wrongRank("slot of the next rank", i, d, c.rankIndex()+fmt.Sprintf(" add.u32 %%qi, %%qi, 1; rem.u32 %%qi, %%qi, %d;", c.ranks))
+				}
+			}
+		}
+	}
+}
+
+// wrongRank makes instruction d, which uses the rank for the access i, use what
+// index computes.
+func (c *collector) wrongRank(op string, i, d int, index string) {
+	def := &c.Body[d]
+	text := strings.Replace(c.line(def), ", "+c.Regs[def.Src[0].Reg].Name, ", %qi", 1)
+	c.add(op, i, edit{def.Line, "{.reg .b32 %qi, %qn; " + index + " " + text + " }"})
+}
+
+// isRank says whether an instruction widens the rank in the Group, for an
+// address.
 func (c *collector) isRank(i int) bool {
+	if op := c.Body[i].Op; op != ptx.Cvt && op != ptx.Mul {
+		return false
+	}
 	d := c.def(i, c.Body[i].Src[0].Reg)
 	if d < 0 || c.Body[d].Op != ptx.Ld {
 		return false
@@ -125,15 +149,21 @@ func (c *collector) rankIndex() string {
 	return fmt.Sprintf("ld.param.u32 %%qi, [%s_param_0+%d];", c.Name, c.rankParam())
 }
 
-func (c *collector) tidIndex(plus int) string {
-	return fmt.Sprintf("mov.u32 %%qi, %%tid.x; add.u32 %%qi, %%qi, %d; rem.u32 %%qi, %%qi, %d;", plus, c.ranks)
+// peerIndex is the rank that a thread exchanges signals with, or another one: of
+// headers, the block's last threads.
+func (c *collector) peerIndex(in *ptx.Instr, plus int) string {
+	peer := "mov.u32 %qi, %tid.x;"
+	if c.roles.is(in.Line, headerRole) {
+		peer = "mov.u32 %qn, %ntid.x; mov.u32 %qi, %tid.x; sub.u32 %qi, %qn, %qi; sub.u32 %qi, %qi, 1;"
+	}
+	return peer + fmt.Sprintf(" add.u32 %%qi, %%qi, %d; rem.u32 %%qi, %%qi, %d;", plus, c.ranks)
 }
 
 // wrongBase makes instruction d, a load of a rank's base address for the
 // access i, load the one that index computes.
 func (c *collector) wrongBase(op string, i, d int, to, index string) {
 	c.add(op, i, edit{c.Body[d].Line, fmt.Sprintf(
-		"{.reg .b32 %%qi; .reg .b64 %%qa, %%qb; %s mov.b64 %%qb, %s_param_0; mul.wide.u32 %%qa, %%qi, 8; add.s64 %%qa, %%qa, %%qb; ld.param.u64 %s, [%%qa]; }",
+		"{.reg .b32 %%qi, %%qn; .reg .b64 %%qa, %%qb; %s mov.b64 %%qb, %s_param_0; mul.wide.u32 %%qa, %%qi, 8; add.s64 %%qa, %%qa, %%qb; ld.param.u64 %s, [%%qa]; }",
 		index, c.Name, to)})
 }
 
@@ -142,7 +172,7 @@ func (c *collector) wrongBase(op string, i, d int, to, index string) {
 func caching(c *collector) {
 	for i := range c.Body {
 		in := &c.Body[i]
-		if in.Op != ptx.Ld || in.Space != ptx.Global || !c.roles.is(in.Line, partialRole, flagRole, countRole, failureRole) {
+		if in.Op != ptx.Ld || in.Space != ptx.Global || !c.roles.is(in.Line, partialRole, flagRole, countRole, failureRole, headerRole, lineRole, packRole) {
 			continue
 		}
 		text := strong.ReplaceAllString(c.line(in), "")

@@ -37,6 +37,15 @@ func reports(c *collector) {
 	}
 }
 
+// unseen makes a thread not see that its group has failed.
+func unseen(c *collector) {
+	for i := range c.Body {
+		if in := &c.Body[i]; in.Op == ptx.Ld && c.isMem(in) && c.roles.is(in.Line, failureRole) {
+			c.replace("failure not seen", i, "mov.u64 "+c.Regs[in.Dst[0].Reg].Name+", 0;")
+		}
+	}
+}
+
 // value returns the indices of the instructions that what instruction i writes
 // is computed from, up to what is loaded.
 func (c *collector) value(i int) []int {

@@ -59,7 +59,8 @@ func epochs(c *collector) {
 			c.number("epoch + 0", i, 0)
 		case in.Op == ptx.Setp && src != nil && src.Op == ptx.Sub && (imm == -1 || imm == 0) && c.comparesPoll(i):
 			c.number("satisfied one epoch early", i, imm-1)
-		case in.Op == ptx.And && (imm == 1 || imm == int64(8*c.ranks)) && c.nearCount(i):
+			c.compared(i, imm)
+		case in.Op == ptx.And && (c.nearCount(i) && (imm == 1 || imm == int64(8*c.ranks)) || c.ofEpoch(i)):
 			c.number("no parity", i, 0)
 		}
 	}
@@ -70,6 +71,36 @@ func (c *collector) comparesPoll(i int) bool {
 	sub := c.def(i, c.Body[i].Src[0].Reg)
 	poll := c.from(sub, c.Body[sub].Src[0])
 	return poll != nil && c.isPoll(poll)
+}
+
+// compared makes epochs be compared by themselves, not by their difference.
+func (c *collector) compared(i int, imm int64) {
+	in := &c.Body[i]
+	sub := &c.Body[c.def(i, in.Src[0].Reg)]
+	cmp := "lt"
+	if imm == -1 {
+		cmp = "ge"
+	}
+	for _, t := range []string{"s32", "u32"} {
+		c.replace("epochs compared as "+t, i, fmt.Sprintf("setp.%s.%s %s, %s, %s;", cmp, t,
+			c.Regs[in.Dst[0].Reg].Name, c.Regs[sub.Src[0].Reg].Name, c.Regs[sub.Src[1].Reg].Name))
+	}
+}
+
+// ofEpoch says whether an instruction's source is an epoch of protocol ll, but
+// for a shift.
+func (c *collector) ofEpoch(i int) bool {
+	in := c.from(i, c.Body[i].Src[0])
+	for n := 0; in != nil && n < 3; n++ {
+		if in.Op == ptx.Ld {
+			return c.roles.is(in.Line, epochRole)
+		}
+		if in.Op != ptx.Shl && in.Op != ptx.Add {
+			return false
+		}
+		in = c.from(i, in.Src[0])
+	}
+	return false
 }
 
 // nearCount says whether the instruction is part of a count slot's address.

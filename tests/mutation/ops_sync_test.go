@@ -67,7 +67,7 @@ func (c *collector) release() int {
 
 // isPoll says whether the instruction looks for a peer's signal.
 func (c *collector) isPoll(in *ptx.Instr) bool {
-	return in.Op == ptx.Ld && c.roles.is(in.Line, flagRole, countRole)
+	return in.Op == ptx.Ld && c.roles.is(in.Line, flagRole, countRole, headerRole, lineRole)
 }
 
 // waits ends each wait too early: before the first poll counts, or after it.

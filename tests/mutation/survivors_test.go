@@ -2,7 +2,10 @@ package mutation
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/moegen/moegen/runtime/emu/ptx"
 )
 
 // An equivalence is a class of mutants that nothing can tell from the original,
@@ -12,22 +15,46 @@ import (
 // mutant that survives and is in no class, and a class without mutants.
 type equivalence struct {
 	op    string   // as operators name it
-	roles []string // the instruction accesses one of these areas and no other
+	roles []string // the instruction accesses one of these areas and no other; or
+	holds func(j *job) bool
 	why   string
 }
 
 var equivalences = []equivalence{
-	{"flag to the next rank", []string{flagRole, countRole}, "Thread r tells rank r+1 in place of rank r. Every rank still gets " +
+	{"flag to the next rank", []string{flagRole, countRole, headerRole}, nil, "Thread r tells rank r+1 in place of rank r. Every rank still gets " +
 		"one signal of the block, in the same word and with the same value: the epochs of a block's pairs are equal, as each grows by " +
 		"one in every launch that succeeds, and nothing is sent after one that fails. What the signal's release covers is the same " +
 		"for all threads of the block, since it lies before a barrier of the block or before the kernel. Whether the group has failed " +
 		"is an own look of each thread, at a word that may change between them, so renaming the threads makes no new outcome."},
-	{"poll the peer's word", []string{flagRole, countRole}, "A rank tells itself what it tells the others: with the same release, " +
+	{"poll the peer's word", []string{flagRole, countRole, headerRole}, nil, "A rank tells itself what it tells the others: with the same release, " +
 		"after the same barrier, the same value, in the same slot of its own memory. A poll of that slot reads a signal of the same " +
 		"meaning and acquires the same. It is not overwritten too early: the peer writes its next signal of this block when it has " +
 		"ours, and the same count slot only at the epoch after next. That the peer's thread for itself signals and its thread for us " +
 		"does not, having seen a failure, is an outcome of the original with the threads renamed: they look one by one. (It polls over " +
 		"the link, which costs time alone.)"},
+	{"alias fence", nil, overP2P, "No group over p2p accesses anything through a multicast address, so there are no two ways " +
+		"to its memory that a fence would order. (The counts, which both transports share, are mutated over nvls.)"},
+	{"delete barrier", nil, lastBarrier, "Behind the last barrier of the counts' kernel one thread stores to a word of its own " +
+		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
+}
+
+// overP2P says whether the mutated kernel is one that runs over p2p only.
+func overP2P(j *job) bool { return strings.HasSuffix(j.kernel, "_p2p") }
+
+// lastBarrier says whether nothing but an epoch is accessed behind the barrier.
+func lastBarrier(j *job) bool {
+	for _, f := range j.target.source.mod.Funcs {
+		if f.Name != j.kernel {
+			continue
+		}
+		for i := range f.Body {
+			in := &f.Body[i]
+			if in.Line > j.line && (len(j.target.roles[in.Line]) > 0 && !j.target.roles.is(in.Line, epochRole) || in.Op == ptx.Bra && in.Target <= i) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // is says whether the mutated instruction accesses one of the areas and no
@@ -39,7 +66,12 @@ func (j *job) is(names []string) bool {
 
 // equivalence is the index of the class the mutant is in, -1 if it is in none.
 func (j *job) equivalence() int {
-	return slices.IndexFunc(equivalences, func(e equivalence) bool { return e.op == j.op && j.is(e.roles) })
+	return slices.IndexFunc(equivalences, func(e equivalence) bool {
+		if e.holds != nil {
+			return strings.Contains(j.op, e.op) && e.holds(j)
+		}
+		return e.op == j.op && j.is(e.roles)
+	})
 }
 
 // checkSurvivors holds what has survived against the equivalences.
