@@ -139,6 +139,14 @@ func TestRunOptions(t *testing.T) {
 	}
 }
 
+// TestManyNormedRows: rows of fewer units than a block has threads, and more of
+// them than the blocks push at first, with RMSNorm's barrier after each.
+func TestManyNormedRows(t *testing.T) {
+	cfg := emulated(t, "hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: 2\nmax_tokens: 64\nsm_limit: 1\ncombine: {epilogue: [rmsnorm], rmsnorm: {weight: bf16}}\n")
+	cfg.Transport, cfg.Tokens, cfg.Steps = moert.P2P, [][]int{{64, 64}, {64, 3}}, 2
+	runOK(t, cfg)
+}
+
 // TestRunFindsWrongKernels: kernels with one mistake each are found out.
 func TestRunFindsWrongKernels(t *testing.T) {
 	for _, c := range []struct {
