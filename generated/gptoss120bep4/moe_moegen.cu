@@ -1212,7 +1212,6 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   c.push();
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
-
   const auto load = [&](size_t i, LowTerms& t) {
     c.push();
     t.load(LowFetch{c, i});

@@ -1324,22 +1324,24 @@ struct LowFetch {
 };
 
 // Pushes the partial sums of other ranks' tokens to them and adds up what
-// arrives for its own, in rank order. All pushes come first: a block's
-// threads meet in a barrier after every row, so one that has no part of the row
-// must have nothing left that a peer's row waits for.
+// arrives for its own, in rank order.
 __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* partial, const Epilogue& e) {
   const uint32_t epoch = low_epoch(g.control->low_combine_epoch);
   LowWait wait{g, kPhaseCombine, epoch};
   if (partial == nullptr) partial = reinterpret_cast<const WireUnit*>(g.symm[g.rank] + kPartial);
   LowCombine c{g, partial, wait, Index(blockIdx.x * blockDim.x + threadIdx.x)};
   send_header(g, kLowCombineHeaders, epoch);
+  c.push();
+  __syncthreads();
+  count_low_epoch(g.control->low_combine_epoch, epoch);
+  // All of it before the first receipt: a row's threads wait for each other, also
+  // for those that have nothing to receive of it and would push only after that.
 #pragma unroll 1
   while (c.push()) {
   }
-  __syncthreads();
-  count_low_epoch(g.control->low_combine_epoch, epoch);
-
-  const auto load = [&](size_t i, LowTerms& t) { t.load(LowFetch{c, i}); };
+  const auto load = [&](size_t i, LowTerms& t) {
+    t.load(LowFetch{c, i});
+  };
   sum_rows<LowTerms, 1>(g, load, e);
   wait_header(g, kLowCombineHeaders, kPhaseCombine, epoch);
 }

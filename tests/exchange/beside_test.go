@@ -34,7 +34,7 @@ func TestBeside(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				k, err := beside.New(r.drv.Devices()[0], 8, 32)
+				k, err := beside.New(r.drv.Devices()[0], 8, 32, 0)
 				if err != nil {
 					t.Fatal(err)
 				}

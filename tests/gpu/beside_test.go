@@ -41,14 +41,15 @@ func testRoomForOthers(t *testing.T, m machine) {
 	}
 	alone := time.Since(start)
 
-	// A multiprocessor holds two blocks of 1024 threads.
+	// As a matrix product does, a block takes a multiprocessor for itself, by its
+	// shared memory.
 	d := m.ranks()[0]
 	taken := p.MaxBlocks
 	if m.oneGPU {
 		taken *= 2
 	}
-	blocks, threads := pick(m, 2*(d.Info().SMs-taken), 8), pick(m, 1024, 32)
-	k, err := beside.New(d, blocks, threads)
+	blocks, threads := pick(m, d.Info().SMs-taken, 8), pick(m, 1024, 32)
+	k, err := beside.New(d, blocks, threads, pick(m, uint64(200<<10), 0))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,13 +66,15 @@ type Kernel struct {
 	words           driver.HostMemory
 	stream          driver.Stream
 	blocks, threads int
+	shared          uint64
 	said            uint32
 }
 
-// New gets everything ready for blocks blocks of threads threads: what takes
-// memory or loads code may wait for the GPU, and is not done once others run.
-func New(d driver.Device, blocks, threads int) (*Kernel, error) {
-	k := &Kernel{blocks: blocks, threads: threads}
+// New gets everything ready for blocks blocks of threads threads with so many
+// bytes of shared memory: what takes memory or loads code may wait for the GPU,
+// and is not done once others run.
+func New(d driver.Device, blocks, threads int, shared uint64) (*Kernel, error) {
+	k := &Kernel{blocks: blocks, threads: threads, shared: shared}
 	var err error
 	if k.module, err = d.LoadModule(driver.Image{Name: "beside", PTX: []byte(ptx)}); err != nil {
 		return nil, err
@@ -92,7 +94,7 @@ func New(d driver.Device, blocks, threads int) (*Kernel, error) {
 func (k *Kernel) Launch() error {
 	params := binary.LittleEndian.AppendUint64(nil, uint64(k.words.Ptr()))
 	params = binary.LittleEndian.AppendUint64(params, uint64(patience.Nanoseconds()))
-	return k.stream.Launch(k.kernel, driver.LaunchConfig{Grid: driver.Dim3{X: k.blocks}, Block: driver.Dim3{X: k.threads}}, params)
+	return k.stream.Launch(k.kernel, driver.LaunchConfig{Grid: driver.Dim3{X: k.blocks}, Block: driver.Dim3{X: k.threads}, SharedBytes: k.shared}, params)
 }
 
 func (k *Kernel) word(i int) *uint32 { return (*uint32)(unsafe.Pointer(&k.words.Bytes()[4*i])) }
