@@ -137,7 +137,7 @@ step() {
 	name=$1 limit=$2
 	shift 2
 	echo "== $name: $*" | tee -a "$log"
-	timeout -s INT -k 3 "$limit" "$@" >>"$log" 2>&1
+	timeout -s INT -k 10 "$limit" "$@" >>"$log" 2>&1
 	status=$?
 	word=ok
 	[ $status -eq 0 ] || word=FAIL failed=1
@@ -147,7 +147,7 @@ measure() {
 	step "bench $1" "$2" ./moegen bench -backend "$backend" -transport p2p -ranks 2 -sms 132 -max-tokens "$3" \
 		-save "out/bench-$1.json" -svg "out/bench-$1.svg" "$4"
 }
-measure deepseek-v3 48 4096 generated/deepseekv3ep2
+measure deepseek-v3 50 4096 generated/deepseekv3ep2
 measure gpt-oss-120b 22 1024 preset:gpt-oss-120b
 measure qwen3-30b-a3b 22 1024 preset:qwen3-30b-a3b
 for spec in generated/*/moe.yaml; do
