@@ -1357,9 +1357,7 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
 #pragma unroll 1
   while (c.push()) {
   }
-  const auto load = [&](size_t i, LowTerms& t) {
-    t.load(LowFetch{c, i});
-  };
+  const auto load = [&](size_t i, LowTerms& t) { t.load(LowFetch{c, i}); };
   sum_rows<LowTerms, 1>(g, load, e);
   wait_header(g, kLowCombineHeaders, kPhaseCombine, epoch);
 }
