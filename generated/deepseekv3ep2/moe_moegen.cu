@@ -436,9 +436,11 @@ __device__ __forceinline__ void count_low_epoch(uint32_t* epochs, uint32_t epoch
   for (int b = blockIdx.x + threadIdx.x * gridDim.x; b < kMaxBlocks; b += blockDim.x * gridDim.x) epochs[b] = epoch;
 }
 
-// The last threads of the last block, which have least to do, exchange headers:
-// each with the rank header_peer(). A rank that has failed sends none, so that
+// The last warps of the last block, which have least to do, exchange headers:
+// each thread with the rank header_peer(). A rank that has failed sends none, so that
 // nobody ends an operation with data that it has sent since.
+constexpr int kHeaderThreads = (kRanks + 31) / 32 * 32;
+
 __device__ __forceinline__ int header_peer() { return int(blockDim.x) - 1 - int(threadIdx.x); }
 __device__ __forceinline__ bool has_header() { return blockIdx.x == gridDim.x - 1 && header_peer() < kRanks; }
 
@@ -850,31 +852,45 @@ struct LowDispatch {
   }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
-  // The words of rows rows' small tensors, one tensor after the other.
-  static constexpr int kWords = 8 + 8;  // of a row
+  // A token's small tensors are words, one tensor after the other: what is
+  // pushed as it came, then what quantising makes.
+  static constexpr int kGivenWords = 8 + 8;
+  static constexpr int kWords = 8 + 8;
 
-  // Calls f with tensor's lines, its place in symmetric memory, its words per
-  // row and which of them word j is.
+  // Calls f for word w of a row: with its tensor, its lines, its place in
+  // symmetric memory, its words per row, and which of them all it is.
   template <typename F>
-  __device__ __forceinline__ void locate(Index j, Index rows, const F& f) const {
-    if (j < rows * 8) return f(reinterpret_cast<const uint32_t*>(from.routing), size_t(0), kRouting, 8, j);
-    j -= rows * 8;
-    f(reinterpret_cast<const uint32_t*>(from.probs), kLowProbsLines, kProbs, 8, j);
+  __device__ __forceinline__ void locate(size_t row, int w, const F& f) const {
+    if (w < 8) {
+      return f(reinterpret_cast<const uint32_t*>(from.routing), size_t(0), kRouting, 8, row * 8 + w);
+    }
+    w -= 8;
+    f(reinterpret_cast<const uint32_t*>(from.probs), kLowProbsLines, kProbs, 8, row * 8 + w);
   }
 
-  // Small tensors are the last threads': the first ones have most packs.
+  // Words are the last threads' but for those with headers: the first ones have
+  // most packs.
   static __device__ __forceinline__ Index first_word() {
-    return Index(gridDim.x - blockIdx.x) * blockDim.x - 1 - threadIdx.x;
+    const Index j = Index(gridDim.x - blockIdx.x) * blockDim.x - 1 - threadIdx.x - kHeaderThreads;
+    return j >= 0 ? j : j + Index(gridDim.x) * blockDim.x;
   }
 
-  // Pushes the words of this rank's rows, as lines.
-  __device__ __forceinline__ void push_small(Index rows) const {
-    const Index n = rows * kWords;
+  __device__ __forceinline__ uint32_t load_word(Index j) const {
+    uint32_t word = 0;
+    locate(j / kGivenWords, j % kGivenWords,
+           [&](const auto* source, size_t, size_t, int, size_t i) { word = source[i]; });
+    return word;
+  }
+
+  // Pushes the words of this rank's rows, as lines; word is this thread's first.
+  __device__ __forceinline__ void push_small(Index rows, uint32_t word) const {
 #pragma unroll 1
-    for (Index j = first_word(); j < n; j += Index(gridDim.x) * blockDim.x) {
-      locate(j, rows, [&](const auto* source, size_t at, size_t, int, Index i) {
-        push_line(g, lines(g.rank) + at + size_t(i) * sizeof(uint64_t), source[i], epoch);
+    for (Index j = first_word(); j < rows * kGivenWords;) {
+      locate(j / kGivenWords, j % kGivenWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+        push_line(g, lines(g.rank) + at + i * sizeof(uint64_t), word, epoch);
       });
+      j += Index(gridDim.x) * blockDim.x;
+      if (j < rows * kGivenWords) word = load_word(j);
     }
   }
 
@@ -884,16 +900,16 @@ struct LowDispatch {
 #pragma unroll 1
     for (Index j = first_word(); j < kRanks * each; j += Index(gridDim.x) * blockDim.x) {
       const int r = j / each;
-      locate(j - r * each, most, [&](const auto* source, size_t at, size_t to, int words, Index i) {
+      const Index row = (j - r * each) / kWords;
+      if (row >= Index(step.count[r])) continue;
+      locate(row, (j - r * each) % kWords, [&](const auto* source, size_t at, size_t to, int words, size_t i) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
-        if (i >= Index(step.count[r]) * words) return;
-        Word* const gathered = reinterpret_cast<Word*>(g.symm[g.rank] + to) + size_t(step.offset[r]) * words + i;
         const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
         uint64_t line;
         while (uint32_t((line = load_relaxed(from)) >> 32) != epoch) {
           if (!wait.goes_on(r)) return;
         }
-        *gathered = Word(line);
+        *(reinterpret_cast<Word*>(g.symm[g.rank] + to) + size_t(step.offset[r]) * words + i) = Word(line);
       });
     }
   }
@@ -946,6 +962,9 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
   const LowDispatch d{g, from, step, counts, epoch};
   LowWait wait{g, kPhaseDispatch, epoch};
+  uint32_t word = 0;
+  if (d.first_word() < Index(from.rows) * d.kGivenWords) word = d.load_word(d.first_word());
+  send_header(g, kLowDispatchHeaders, epoch);
 
   const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
   Turn turn = {};
@@ -958,8 +977,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const Index pushes = rows * kHiddenPacks * d.kPushesPerPack;
   own = sendable(own);
   if (push < pushes) d.push(push, own);
-  send_header(g, kLowDispatchHeaders, epoch);
-  d.push_small(rows);
+  d.push_small(rows, word);
   if (kFirst) {
     receive_counts(g, bring, turn, &step, counts);
     if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;

@@ -95,7 +95,7 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 		if row.Low {
 			// Threads of their own for lines and headers, of which none should wait
 			// for another thing.
-			lines := s.EPSize * (tokens*words + 1)
+			lines := s.EPSize*tokens*words + (s.EPSize+31)/32*32
 			row.Blocks = (tokens*packs + lines + threads - 1) / threads
 		} else {
 			row.Blocks += 2 // one for each small tensor, so that it does not wait behind the large one
