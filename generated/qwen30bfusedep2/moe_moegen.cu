@@ -415,10 +415,12 @@ struct LowWait {
   uint32_t epoch;
   uint32_t polls = 0;
   uint64_t deadline = 0;
+  bool over = false;  // the group has failed: this thread waits for nothing more
 
   // False once the wait should end.
   __device__ __forceinline__ bool goes_on(int peer) {
-    return ++polls % kPollsPerCheck != 0 || !give_up(g, phase, peer, epoch, &deadline);
+    if (!over && ++polls % kPollsPerCheck == 0) over = give_up(g, phase, peer, epoch, &deadline);
+    return !over;
   }
 };
 
