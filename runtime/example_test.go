@@ -49,7 +49,7 @@ func step(d *model.Dispatcher, rank int) error {
 		return err
 	}
 	defer stream.Close()
-	if err := d.BeginStep(stream, moert.HostTokens(3+rank)); err != nil { // or DeviceTokens(ptr), read at replay
+	if err := d.NextStep(moert.HostTokens(3 + rank)); err != nil { // or DeviceTokens(ptr), read at replay
 		return err
 	}
 	if _, err := d.Dispatch(stream, model.Local{Hidden: hidden, Probs: probs, Routing: routing}); err != nil {

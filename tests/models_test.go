@@ -14,7 +14,7 @@ import (
 // counts are uneven token counts for two steps, with idle ranks.
 var counts = map[int]string{2: "0/3,2/1", 4: "0/5/1/2,1/0/0/3", 8: "0/5/3/1/0/2/7/4,1/0/0/2/0/1/0/3"}
 
-// TestModels verifies every generated model, over nvls and p2p, at 2, 4 and 8
+// TestModels verifies every generated model, with both protocols, at 2, 4 and 8
 // ranks, in eager steps and graph replays, every gathered bit and every output
 // element. The models' own sizes run from the checked-in PTX, the others are
 // compiled.
@@ -31,13 +31,17 @@ func TestModels(t *testing.T) {
 		for ranks, tokens := range counts {
 			t.Run(fmt.Sprintf("%s at %d", filepath.Base(filepath.Dir(path)), ranks), func(t *testing.T) {
 				t.Parallel()
-				args := []string{"run", "-backend", "emu", "-transport", "nvls,p2p", "-tokens", tokens}
-				if !strings.Contains(string(text), fmt.Sprintf("ep_size: %d\n", ranks)) {
-					args = append(args, "-ranks", fmt.Sprint(ranks))
-				}
-				var out, errs bytes.Buffer
-				if rc := cli.Run(append(args, path), strings.NewReader(""), &out, &errs); rc != 0 {
-					t.Errorf("moegen %s: exit %d\n%s%s", strings.Join(args, " "), rc, errs.String(), out.String())
+				// Flags over nvls, whose kernels are the ones with multimem, and marks over
+				// p2p; a capacity for few tokens is what makes the plan choose these.
+				for _, how := range []string{"-transport nvls -protocol bulk", "-transport p2p -protocol ll -capacity 8"} {
+					args := append([]string{"run", "-backend", "emu", "-tokens", tokens}, strings.Fields(how)...)
+					if !strings.Contains(string(text), fmt.Sprintf("ep_size: %d\n", ranks)) {
+						args = append(args, "-ranks", fmt.Sprint(ranks))
+					}
+					var out, errs bytes.Buffer
+					if rc := cli.Run(append(args, path), strings.NewReader(""), &out, &errs); rc != 0 {
+						t.Errorf("moegen %s: exit %d\n%s%s", strings.Join(args, " "), rc, errs.String(), out.String())
+					}
 				}
 			})
 		}

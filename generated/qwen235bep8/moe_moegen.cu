@@ -455,10 +455,12 @@ struct LowWait {
   uint32_t epoch;
   uint32_t polls = 0;
   uint64_t deadline = 0;
+  bool over = false;  // the group has failed: this thread waits for nothing more
 
   // False once the wait should end.
   __device__ __forceinline__ bool goes_on(int peer) {
-    return ++polls % kPollsPerCheck != 0 || !give_up(g, phase, peer, epoch, &deadline);
+    if (!over && ++polls % kPollsPerCheck == 0) over = give_up(g, phase, peer, epoch, &deadline);
+    return !over;
   }
 };
 
@@ -611,22 +613,24 @@ __device__ __forceinline__ uint32_t own_count(const Bring& bring) {
 // tokens end no more than the step, since every rank reads the same words;
 // ranks that launch different grids cannot go on.
 //
-// counts gets what each rank has brought, whatever becomes of the step.
-__device__ __forceinline__ void make_step(const Group& g, const Bring& bring, uint64_t word, bool ok, uint32_t epoch,
+// counts gets what each rank has brought, as far as this rank knows. False, for
+// all threads: the group has failed.
+__device__ __forceinline__ bool make_step(const Group& g, const Bring& bring, uint64_t word, bool ok, uint32_t epoch,
                                           Step* step, uint32_t (&counts)[kRanks]) {
   const int r = threadIdx.x;
+  bool usable = ok;  // otherwise the step is empty
   if (r < kRanks) {
     const bool bad = (word & 0xffffff) == kBadCount;
-    counts[r] = bad ? 0 : uint32_t(word) & 0xffffff;
+    counts[r] = ok && !bad ? uint32_t(word) & 0xffffff : 0;
     if (ok && bad) {
       store_relaxed(g.control->status, failure(g, kTooManyTokens, kPhaseCounts, r, epoch));
-      ok = false;
+      usable = false;
     } else if (ok && (word >> 24 & 0xff) != (bring.blocks & 0xff)) {
       fail(g, kGridMismatch, kPhaseCounts, r, epoch);
-      ok = false;
+      usable = ok = false;
     }
   }
-  const bool failed = __syncthreads_or(!ok);
+  const bool failed = __syncthreads_or(!usable);
   if (r <= kRanks) {
     uint32_t before = 0, most = 0;
     for (int i = 0; i < r; ++i) {
@@ -646,7 +650,7 @@ __device__ __forceinline__ void make_step(const Group& g, const Bring& bring, ui
       step->capacity = bring.capacity;
     }
   }
-  __syncthreads();
+  return !__syncthreads_or(!ok);
 }
 
 // The two halves of telling every rank how many tokens this rank has and
@@ -676,8 +680,8 @@ __device__ __forceinline__ Turn send_counts(const Group& g, const Bring& bring) 
 }
 
 // Called by all threads. *step and counts are in shared memory, or the block is
-// alone.
-__device__ __forceinline__ void receive_counts(const Group& g, const Bring& bring, const Turn& turn, Step* step,
+// alone. False, for all threads: the group has failed.
+__device__ __forceinline__ bool receive_counts(const Group& g, const Bring& bring, const Turn& turn, Step* step,
                                                uint32_t (&counts)[kRanks]) {
   const int peer = threadIdx.x;
   uint64_t word = 0;
@@ -694,8 +698,9 @@ __device__ __forceinline__ void receive_counts(const Group& g, const Bring& brin
     }
     NVLS::fence();
   }
-  make_step(g, bring, word, ok, turn.epoch, step, counts);
+  const bool alive = make_step(g, bring, word, ok, turn.epoch, step, counts);
   if (peer == 0) g.control->count_epoch[blockIdx.x] = turn.epoch;
+  return alive;
 }
 
 // Exchanges the counts of a step before its first dispatch, for callers that
@@ -797,8 +802,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
-  receive_counts(g, bring, send_counts(g, bring), &step, counts);
+  const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+  if (!alive) return;  // and signal nothing
   dispatch<NVLS>(g, step, turn, from);
 }
 
@@ -826,8 +832,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
-  receive_counts(g, bring, send_counts(g, bring), &step, counts);
+  const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+  if (!alive) return;  // and signal nothing
   dispatch<P2P>(g, step, turn, from);
 }
 
@@ -1015,8 +1022,9 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   if (push < pushes) d.push(push, own);
   d.push_small(rows, word);
   if (kFirst) {
-    receive_counts(g, bring, turn, &step, counts);
+    const bool alive = receive_counts(g, bring, turn, &step, counts);
     if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
+    if (!alive) return;
   } else {
     share_step(part, &step, counts);
   }

@@ -40,12 +40,15 @@ func TestDispatchModes(t *testing.T) {
 					j := job{text: m.text + fmt.Sprintf("ep_size: %d\nmax_tokens: 5\nsm_limit: 3\n", ranks), transport: way.transport,
 						protocol: way.protocol, tokens: counts(ranks, 5, 3), layers: 2}
 					clean(t, j)
+					// Every way is judged, every mode at 2 ranks.
+					if ranks > 2 {
+						continue
+					}
+					j.layers = 1
 					j.config = emu.Config{Mode: emu.Check}
 					clean(t, j)
-					for seed := range uint64(2) {
-						j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2)}}
-						clean(t, j)
-					}
+					j.config = emu.Config{Mode: emu.Explore, Seed: 1, Judge: emu.Judge{Schedule: emu.PCT}}
+					clean(t, j)
 				}
 			}
 			// One rank has nothing to exchange, but what it asks for is done.

@@ -139,6 +139,26 @@ func TestRunOptions(t *testing.T) {
 	}
 }
 
+// TestManyRows: more rows than the blocks push at first, where threads do not
+// push what they receive: with RMSNorm's barrier after each row, with more threads
+// than a row has units, and with two pushes for a pack.
+func TestManyRows(t *testing.T) {
+	const shape = "hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: 2\nmax_tokens: 256\nsm_limit: 1\n"
+	for name, text := range map[string]string{
+		"plain":     shape,
+		"normed":    shape + "combine: {epilogue: [rmsnorm], rmsnorm: {weight: bf16}}\n",
+		"quantised": shape + "dispatch: {quantize: fp8_e4m3_block128}\n",
+		"both":      shape + "dispatch: {quantize: fp8_e4m3_block128}\ncombine: {epilogue: [rmsnorm], rmsnorm: {weight: bf16}, output: fp8_e4m3_block128}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := emulated(t, text)
+			cfg.Transport, cfg.Tokens, cfg.Steps = moert.P2P, [][]int{{256, 256}, {256, 3}}, 2
+			runOK(t, cfg)
+		})
+	}
+}
+
 // TestRunFindsWrongKernels: kernels with one mistake each are found out.
 func TestRunFindsWrongKernels(t *testing.T) {
 	for _, c := range []struct {
