@@ -3,6 +3,7 @@ package mutation
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -211,11 +212,19 @@ func (r *rig) dispatch(id int, in *rows) error {
 // take for an answer, and the others need no rows of the last rank: only its
 // headers are missing.
 func absent(phase moert.Phase, w way) scenario {
-	first := uint32(signedWrap - 1)
 	if w.low {
-		first = wrap - 3
+		return absentAt(wrap, phase, w)
 	}
-	return scenario{"absent in " + phase.String() + ": " + w.String(), first, patient, true, func(x *trial, r *rig) verdict {
+	return absentAt(signedWrap, phase, w)
+}
+
+// absentAt is absent when epochs reach a number.
+func absentAt(epoch uint64, phase moert.Phase, w way) scenario {
+	first := uint32(epoch - 1)
+	if w.low {
+		first -= 2
+	}
+	return scenario{fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w), first, patient, true, func(x *trial, r *rig) verdict {
 		others, last := 1, 1
 		switch {
 		case w.low && phase == moert.PhaseDispatch:

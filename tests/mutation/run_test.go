@@ -14,13 +14,14 @@ import (
 	"testing"
 	"time"
 
+	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
 )
 
 var (
 	onlyOp  = flag.String("op", "", "run only mutants whose description matches this regular expression")
 	full    = flag.Bool("full", false, "run all mutants, and spend the whole budget on those that are said to be equivalent, too")
-	verbose = flag.Bool("verdicts", false, "log every mutant's verdict")
+	verbose = flag.Bool("verdicts", false, "log every mutant's verdict when it has one")
 )
 
 // job is a mutant to run, and then its result.
@@ -62,7 +63,8 @@ func budgets() []budget {
 	steps := []scenario{bulkSteps, lowSteps, bothSteps}
 	return []budget{
 		{"check", check, 1, slices.Concat(steps, []scenario{likeAbsent}, absences(absent), absences(alone),
-			[]scenario{tooMany(early), tooMany(bulk), tooMany(low)}), nil},
+			[]scenario{tooMany(early), tooMany(bulk), tooMany(low), absentAt(signedWrap, moert.PhaseDispatch, way{low: true}),
+				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true})}), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},
 		{"explore, PCT", emu.Config{Mode: emu.Explore, Seed: 3, Judge: emu.Judge{Schedule: emu.PCT}}, 1, steps, nil},
@@ -141,13 +143,14 @@ func (x *trial) under(b budget, s scenario, done func(r *rig)) verdict {
 }
 
 // work runs all jobs, two at a time.
-func work(jobs []*job) {
+func work(jobs []*job, done func(j *job)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(2, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
 				jobs[i].run()
+				done(jobs[i])
 			}
 		})
 	}
@@ -173,15 +176,16 @@ func TestMutants(t *testing.T) {
 		jobs = sample(jobs)
 	}
 	start := time.Now()
-	work(jobs)
+	work(jobs, func(j *job) {
+		if *verbose {
+			t.Logf("%s %v: %s by %s: %v: %v", j.target.name(), j.mutant, j.verdict.kind, j.where, j.took.Round(time.Millisecond), j.verdict.text)
+		}
+	})
 	t.Logf("%d of %d mutants in %v\n%s", len(jobs), all, time.Since(start).Round(time.Millisecond), table(jobs))
 	asserted := 0
 	for _, j := range jobs {
 		if j.want != nil {
 			asserted++
-		}
-		if *verbose {
-			t.Logf("%s %v: %s by %s: %v: %v", j.target.name(), j.mutant, j.verdict.kind, j.where, j.took.Round(time.Millisecond), j.verdict.text)
 		}
 		if j.verdict.kind == byLoad {
 			t.Errorf("%s %v: not PTX: %s", j.target.name(), j.mutant, j.verdict.text)
