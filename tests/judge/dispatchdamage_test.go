@@ -77,7 +77,7 @@ var dispatchDamages = []struct {
 	{"the step is not kept", "padded", nil, "if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;", "", "step: "},
 	{"counts to the other parity's slot", "padded", nil, "count_slots(turn.epoch)) + g.rank", "count_slots(turn.epoch + 1)) + g.rank", "stall"},
 	{"counts are not awaited", "padded", nil, "uint32_t((word = load_acquire(slot)) >> 32) != turn.epoch;", "(word = load_acquire(slot)) == 0 && polls < 2;", "rank"},
-	{"no barrier behind the step", "padded", nil, "step->capacity = bring.capacity;\n    }\n  }\n  __syncthreads();", "step->capacity = bring.capacity;\n    }\n  }", "data race"},
+	{"no barrier behind the step", "padded", nil, "return !__syncthreads_or(!ok);", "return ok;", "data race"},
 	{"no barrier behind a step that is known", "fill", onlyLow, "step->capacity = part.capacity;\n  __syncthreads();", "step->capacity = part.capacity;", "data race"},
 }
 
