@@ -44,7 +44,7 @@ cat >"$out/run.sh" <<'EOF'
 #!/bin/sh
 # Runs everything that needs GPUs: run.sh [RESULTS_DIR]. Exits with 1 if
 # anything failed or was skipped; the results are in RESULTS_DIR (default:
-# results). It takes about six minutes; a step that hangs costs only its limit.
+# results). It takes about seven minutes; a step that hangs costs only its limit.
 # MOEGEN_STEPS="latency steps" runs only these. One GPU is enough for the
 # probes, the rest needs two.
 set -u
@@ -86,6 +86,7 @@ tests nccl 40 TestNCCLAlone
 tests bytes 60 TestSamePTXSameBytes
 tests latency 100 TestLatency
 tests steps 110 TestSteps
+tests growth 60 TestGrowth
 for protocol in ll bulk; do
 	step "features-$protocol" 150 ./moegen run -backend cuda -transport p2p,nccl -protocol $protocol -replays 20 \
 		-tokens 0/1,1/0,3,64/7,63/64 features/*.yaml
