@@ -23,7 +23,7 @@
 //
 // # What is run
 //
-// go test draws 60 mutants, always the same, since all of them take hours of a
+// go test draws 12 mutants, always the same, since all of them take hours of a
 // core; -full runs all. The latter has not been done since protocol ll came. On
 // 2026-11-25 all 1985 mutants of the kernels of protocol bulk ran under the
 // scenarios of before, without steps of both protocols, which are there because
