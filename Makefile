@@ -15,7 +15,7 @@ demo:
 	$(GO) run ./cmd/moegen run -backend emu -transport nvls generated/deepseekv3ep8
 
 test: toolchain
-	$(GO) test -json ./... 2>&1 | $(GO) run -C buildtools ./testsummary
+	$(GO) test -json -timeout 30m ./... 2>&1 | $(GO) run -C buildtools ./testsummary
 
 toolchain: ## nvcc 13.0 (unless there is one) and clang-format
 	@buildtools/toolchain.sh -s cuda

@@ -14,7 +14,7 @@ import (
 // TestClean: the generated kernels have nothing to report, in any schedule that
 // is tried, and their results are right.
 func TestClean(t *testing.T) {
-	seeds := uint64(50)
+	seeds := uint64(12) // TestGenerated has more, on request
 	if testing.Short() {
 		seeds = 5
 	}
@@ -53,15 +53,17 @@ func TestCleanShapes(t *testing.T) {
 		name string
 		job
 	}{
-		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.NVLS, tokens: [][]int{{200, 3}, {0, 150}}}},
-		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.P2P, tokens: [][]int{{200, 3}, {0, 150}}}},
-		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.NVLS, tokens: counts(3, 4, 3)}},
-		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.P2P, tokens: counts(3, 4, 3)}},
+		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.NVLS, protocol: gen.Bulk, tokens: [][]int{{200, 3}, {0, 150}}}},
+		{"several blocks", job{text: shape(2, 200, 4, ""), transport: moert.P2P, protocol: gen.Bulk, tokens: [][]int{{200, 3}, {0, 150}}}},
+		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.NVLS, protocol: gen.Bulk, tokens: counts(3, 4, 3)}},
+		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.P2P, protocol: gen.Bulk, tokens: counts(3, 4, 3)}},
 		{"collectives", job{text: shape(2, 5, 2, ""), transport: moert.NCCL, tokens: counts(2, 5, 3)}},
-		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.P2P, tokens: counts(12, 2, 2)}},
-		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.NVLS, tokens: counts(12, 2, 2)}},
+		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.P2P, protocol: gen.Bulk, tokens: counts(12, 2, 2)}},
+		{"twelve ranks", job{text: shape(12, 2, 1, ""), transport: moert.NVLS, protocol: gen.Bulk, tokens: counts(12, 2, 2)}},
+		{"several blocks", job{text: shape(2, 30, 4, ""), transport: moert.P2P, protocol: gen.LL, tokens: [][]int{{30, 3}, {0, 25}}}},
+		{"fp32 wire", job{text: shape(3, 4, 1, "combine:\n  wire: fp32\n"), transport: moert.P2P, protocol: gen.LL, tokens: counts(3, 4, 2)}},
 	} {
-		t.Run(fmt.Sprintf("%s-%s", c.name, c.transport), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s-%s-%s", c.name, c.transport, c.protocol), func(t *testing.T) {
 			c.layers = 2
 			c.config = emu.Config{Mode: emu.Check}
 			clean(t, c.job)

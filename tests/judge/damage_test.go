@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
 )
@@ -76,7 +77,7 @@ func TestDamage(t *testing.T) {
 		}
 		for _, tr := range transports {
 			t.Run(fmt.Sprintf("%s-%s", d.name, tr), func(t *testing.T) {
-				j := job{text: shape(2, 5, 2, "timeout: 1s\n"), transport: tr, tokens: [][]int{{4, 1}, {0, 5}, {3, 3}}, layers: 2, damage: [2]string{d.from, d.to}}
+				j := job{text: shape(2, 5, 2, "timeout: 1s\n"), transport: tr, protocol: gen.Bulk, tokens: [][]int{{4, 1}, {0, 5}, {3, 3}}, layers: 2, damage: [2]string{d.from, d.to}}
 				for seed := range seeds {
 					j.config = emu.Config{Mode: emu.Check + emu.Mode(seed%2), Seed: seed}
 					reports, err := j.run(t)
@@ -102,7 +103,7 @@ func TestDamage(t *testing.T) {
 func TestSameReports(t *testing.T) {
 	for _, mode := range []emu.Mode{emu.Check, emu.Explore} {
 		for _, d := range damages[:8] {
-			j := job{text: shape(3, 5, 2, "timeout: 1s\n"), transport: moert.NVLS, tokens: [][]int{{4, 1, 5}, {0, 5, 2}}, layers: 2,
+			j := job{text: shape(3, 5, 2, "timeout: 1s\n"), transport: moert.NVLS, protocol: gen.Bulk, tokens: [][]int{{4, 1, 5}, {0, 5, 2}}, layers: 2,
 				damage: [2]string{d.from, d.to}, config: emu.Config{Mode: mode, Seed: 11}}
 			a, _ := j.run(t)
 			b, _ := j.run(t)
