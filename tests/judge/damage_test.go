@@ -38,7 +38,7 @@ var damages = []struct {
 		kinds: []emu.ReportKind{emu.DataRace}, says: []string{"moegen_dispatch", "moegen_experts"},
 	},
 	{
-		name: "no barrier before the flags", from: "  __syncthreads();\n  exchange_flags<Transport>(g, kPhaseDispatch", to: "  exchange_flags<Transport>(g, kPhaseDispatch",
+		name: "no barrier before the flags", from: "  if (__syncthreads_or(turn.failed)) return;\n  exchange_flags<Transport>(g, kPhaseDispatch", to: "  if (turn.failed) return;\n  exchange_flags<Transport>(g, kPhaseDispatch",
 		kinds: []emu.ReportKind{emu.DataRace, emu.MissingAliasFence}, says: []string{"moegen_dispatch"},
 	},
 	{
