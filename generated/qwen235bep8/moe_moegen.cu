@@ -980,8 +980,8 @@ struct LowDispatch {
       for (int b = 0; b < kBatch; ++b) {
         const int r = first + b;
         if (!has(r) || step.count[r] == 0) continue;
-        if (r == g.rank) v[b] = own;
-        *(reinterpret_cast<uint4*>(symm + kHidden) + size_t(step.offset[r]) * kHiddenPacks + i) = v[b];
+        uint4* const to = reinterpret_cast<uint4*>(symm + kHidden) + size_t(step.offset[r]) * kHiddenPacks + i;
+        *to = r == g.rank ? own : v[b];
       }
     }
   }

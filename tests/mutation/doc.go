@@ -1,4 +1,4 @@
-// Package mutation tests the tester: it breaks the generated kernels in some
+// Package mutation tests the tester: it breaks the generated kernels in
 // thousands of ways and wants every break to be noticed.
 //
 // A mutant is the PTX of a small program (testdata, see TestTestdata) with one
@@ -23,13 +23,14 @@
 //
 // # What is run
 //
-// go test draws 12 mutants, always the same, since all of them take hours of a
-// core; -full runs all. The latter has not been done since protocol ll came. On
-// 2026-11-25 all 1985 mutants of the kernels of protocol bulk ran under the
-// scenarios of before, without steps of both protocols, which are there because
-// of what survived then; of protocol ll, mutants of one kernel (combine, two
-// ranks), for some operators. Classes of equivalent mutants are held to be whole
-// by a full run only.
+// go test draws 12 mutants, always the same, which is what CI has the time for
+// and says little; -full runs all. The latter has not been done since protocol ll
+// came. On 2026-11-25 all 1985 mutants of the kernels of protocol bulk ran under
+// the scenarios of before: 213 survived, 54 of them in the classes of then. Steps
+// of both protocols and failures in band are there because of the others, and
+// have not met all mutants yet. Of protocol ll, 42 mutants of one kernel (combine,
+// two ranks) have run. Classes of equivalent mutants are held to be whole by a
+// full run only.
 //
 // # A new kernel
 //
