@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
@@ -20,7 +22,8 @@ var (
 )
 
 // TestGenerated: the kernels of every model in generated/, shrunk, have nothing
-// to report at 2, 3, 4 and 8 ranks, over nvls and p2p. The long form is
+// to report at 2, 3, 4 and 8 ranks, with protocol bulk over nvls and p2p, and ll,
+// whose kernels are the same for both, over p2p. The long form is
 //
 //	go test ./tests/judge -run TestGenerated -schedules 1000 -timeout 0 -v
 func TestGenerated(t *testing.T) {
@@ -36,9 +39,18 @@ func TestGenerated(t *testing.T) {
 				continue // models that differ in what was shrunk
 			}
 			seen[string(p.Source)] = true
-			for _, tr := range s.Transports {
-				t.Run(fmt.Sprintf("%s/%d/%s", filepath.Base(filepath.Dir(path)), ranks, tr), func(t *testing.T) {
-					explore(t, job{spec: s, prog: p, transport: moert.Transport(tr)})
+			for _, way := range []struct {
+				transport moert.Transport
+				protocol  gen.Protocol
+			}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}} {
+				t.Run(fmt.Sprintf("%s/%d/%s-%s", filepath.Base(filepath.Dir(path)), ranks, way.transport, way.protocol), func(t *testing.T) {
+					p.Plan = nil
+					for _, row := range gen.Plan(s, way.protocol) {
+						row.Threads /= shrinkBy
+						row.Blocks = s.SMLimit
+						p.Plan = append(p.Plan, moert.PlanRow(row))
+					}
+					explore(t, job{spec: s, prog: p, transport: way.transport})
 				})
 			}
 		}
@@ -70,7 +82,7 @@ const (
 	tokens   = 4 // a rank, at most
 )
 
-var blockSize = regexp.MustCompile(`(?m)^constexpr int kThreads = \d+;`)
+var blockSize = regexp.MustCompile(`(?m)^(constexpr int k(?:Low)?Threads) = (\d+);`)
 
 // shrunk is a model's program with its own topk, types and pack widths, but
 // small, and for another number of ranks.
@@ -95,10 +107,17 @@ func shrunk(t *testing.T, path string, ranks int) (*spec.Spec, *moert.Program) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !blockSize.Match(p.Source) {
-		t.Fatal("the source has no kThreads")
+	if n := len(blockSize.FindAll(p.Source, -1)); n != 2 {
+		t.Fatalf("the source has %d sizes of blocks, not kThreads and kLowThreads", n)
 	}
 	p.Threads /= shrinkBy
-	p.Source = blockSize.ReplaceAll(p.Source, fmt.Appendf(nil, "constexpr int kThreads = %d;", p.Threads))
+	p.Source = blockSize.ReplaceAllFunc(p.Source, func(line []byte) []byte {
+		m := blockSize.FindSubmatch(line)
+		threads, err := strconv.Atoi(string(m[2]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Appendf(nil, "%s = %d;", m[1], threads/shrinkBy)
+	})
 	return s, p
 }

@@ -27,14 +27,14 @@ func shape(ranks, tokens, sms int, more string) string {
 type job struct {
 	text      string
 	spec      *spec.Spec     // if it is not text,
-	prog      *moert.Program // and its program
+	prog      *moert.Program // and its program, planned
 	transport moert.Transport
 	config    emu.Config // Devices is set from the spec
 	tokens    [][]int
 	layers    int
 	eager     bool // no replays of a graph
 	partials  layer.Partials
-	protocol  gen.Protocol // "" is gen.Auto
+	protocol  gen.Protocol // of a text's plan; "" is gen.Auto
 	// capacity, if not 0, is that of steps in graphs, which have protocol LL then,
 	// and those outside Bulk.
 	capacity int
@@ -56,8 +56,8 @@ func (j job) run(t testing.TB) ([]emu.Report, error) {
 		if p, err = layer.Program(s); err != nil {
 			t.Fatal(err)
 		}
+		layer.SetProtocol(p, s, j.protocol)
 	}
-	layer.SetProtocol(p, s, j.protocol)
 	if j.capacity > 0 {
 		low := gen.Plan(s, gen.LL)[0]
 		low.Tokens = j.capacity
