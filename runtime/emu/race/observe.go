@@ -82,7 +82,7 @@ func (d *Detector) observe(w *Warp, x *acc, i *opInfo, s *Store) {
 		return
 	}
 	if d.cfg.Explore {
-		w.learn(x.lane, clk{v: oneView(s.loc.id, s.Seq)})
+		w.stored(x.lane, s.loc.id, s.Seq)
 	}
 	if !own || s.acc.path != x.path {
 		d.observed = append(d.observed, s) // entered after the checks of x

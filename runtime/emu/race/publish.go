@@ -16,7 +16,7 @@ func (d *Detector) syncWrite(r *replica, w *Warp, x *acc, i *opInfo, off, size u
 		d.seq++
 		s := &Store{Seq: d.seq, acc: *x, loc: l}
 		if d.cfg.Explore {
-			w.learn(x.lane, clk{v: oneView(l.id, s.Seq)})
+			w.stored(x.lane, l.id, s.Seq)
 		}
 		if x.strong() {
 			d.attach(w, x, i, l, s)
