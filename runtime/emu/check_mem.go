@@ -31,7 +31,7 @@ func (c *checker) load(in *inst, orig execFn, op race.OpID) execFn {
 	return func(w *warp, s *split, in *inst, mask uint32) bool {
 		a, pc := *w.src(m.base), s.pc
 		orig(w, s, in, mask)
-		if s.repeats < skipAfter {
+		if s.repeats < skipAfter || w.comes(in, mask) < skipAfter {
 			if c.explore {
 				c.weakLoad(w, s, m, op, mask, &a)
 			} else {
@@ -93,7 +93,7 @@ func (c *checker) atomic(in *inst, orig execFn, op race.OpID) execFn {
 			c.perLane(w, s, in, orig, op, mask, ptr)
 		} else {
 			orig(w, s, in, mask)
-			if s.repeats < skipAfter {
+			if s.repeats < skipAfter || w.comes(in, mask) < skipAfter {
 				c.access(w, m, op, mask, &a, false)
 			}
 		}
@@ -262,7 +262,7 @@ func (c *checker) multimemLoad(in *inst, orig execFn, op race.OpID) execFn {
 		a, pc := *w.src(m.base), s.pc
 		w.addresses(in)
 		orig(w, s, in, mask)
-		if !m.strong || s.repeats < skipAfter {
+		if !m.strong || s.repeats < skipAfter || w.comes(in, mask) < skipAfter {
 			c.replicas(w, in, m, op, mask, &a, false)
 		}
 		return resume(s, pc)

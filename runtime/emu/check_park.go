@@ -5,13 +5,15 @@ import (
 )
 
 const (
-	// softPolls is after how many polls in vain a split gives up its turns until
-	// what it has polled changes.
+	// softPolls is after how many polls of one location in vain a split gives up its
+	// turns until what it has polled changes.
 	softPolls = 3
-	// hardPolls is how many it makes when nothing else can run, to come by
-	// everything that it looks at only now and then (a clock, a failure word).
-	hardPolls = 4500
-	maxPolled = 16
+	// longPolls is how many it makes when nothing else can run, to come by
+	// everything that it looks at only now and then (a clock, a failure word), and
+	// longestPolls before the system counts as dead.
+	longPolls    = 600
+	longestPolls = 4500
+	maxPolled    = 16
 )
 
 // poll is a location that a warp has polled.
@@ -44,18 +46,38 @@ func (c *checker) polled(w *warp, s *split, in *inst, m *memOp, mask uint32, a *
 		val = s.seenV
 	}
 	c.eachEnvelope(w, m, mask, a, func(al *checkAlloc, lo, hi uint64) {
+		full := len(w.ck.polled) == maxPolled
 		for n := range w.ck.polled {
-			if p := &w.ck.polled[n]; p.in == in && p.al == al && p.lo <= lo && hi <= p.hi {
-				p.val, p.mask, p.addr = val, mask, *a
-				p.count++
-				return
+			p := &w.ck.polled[n]
+			if p.in != in || p.al != al || !full && (lo < p.lo || p.hi < hi) {
+				continue
 			}
+			// Where there are too many, what the warp waits for may lie between
+			// them, too: it must not miss a change.
+			p.lo, p.hi = min(p.lo, lo), max(p.hi, hi)
+			p.val, p.mask, p.addr = val, mask, *a
+			p.count++
+			return
 		}
-		if len(w.ck.polled) == maxPolled {
+		if full {
 			w.ck.polled = append(w.ck.polled[:0], w.ck.polled[1:]...)
 		}
 		w.ck.polled = append(w.ck.polled, poll{al, lo, hi, in, mask, *a, val, 1})
 	})
+}
+
+// comes is how often in a row lanes in mask have come by in's location, and seen
+// nothing new anywhere; -1 if they poll something else. A round of a loop may
+// poll many locations: it has not waited in vain before it has come by the same
+// ones again.
+func (w *warp) comes(in *inst, mask uint32) int {
+	n := -1
+	for i := range w.ck.polled {
+		if p := &w.ck.polled[i]; p.in == in && p.mask&mask != 0 && (n < 0 || p.count < n) {
+			n = p.count
+		}
+	}
+	return n
 }
 
 // fresh forgets what the warp polled: it has seen something new. Whatever else
@@ -65,7 +87,7 @@ func (c *checker) fresh(w *warp) {
 	w.ck.timed = false
 	for _, s := range w.splits {
 		if !s.ck.parked {
-			s.repeats, s.ck.hard = 0, false
+			s.repeats, s.ck.polls = 0, 0
 		}
 	}
 }
@@ -77,17 +99,20 @@ func (s *checkScheduler) park(w *warp) {
 			continue
 		}
 		if sp.repeats == 0 {
-			sp.ck.hard = false
+			sp.ck.polls = 0
 			continue
 		}
 		limit := softPolls
-		if sp.ck.hard {
-			limit = hardPolls
+		if s.persisted == s.events {
+			limit = max(limit, sp.ck.polls)
 		}
-		if sp.repeats < limit {
+		if n := w.comes(sp.seenAt, sp.mask); sp.repeats < limit || n >= 0 && n < softPolls {
 			continue
 		}
 		sp.ck.parked = true
+		if limit == softPolls {
+			sp.ck.polls = 0 // it has not come by everything
+		}
 		for i := range w.ck.polled {
 			p := &w.ck.polled[i]
 			p.al.watch = append(p.al.watch, watch{w, p.lo, p.hi})
@@ -126,21 +151,23 @@ func (s *checkScheduler) unpark(w *warp) {
 	w.ck.timed = false
 	for _, sp := range w.splits {
 		if !sp.ck.grid {
-			sp.ck.parked, sp.ck.hard, sp.repeats, sp.spin = false, false, 0, false
+			sp.ck.parked, sp.ck.polls, sp.repeats, sp.spin = false, 0, 0, false
 		}
 	}
 	s.wake(w)
 }
 
-// persist is called when nothing can run. It lets what is parked poll on, until
-// it has come by everything that it looks at. It returns false if all has.
-func (s *checkScheduler) persist() bool {
+// persist is called when nothing can run. It lets what is parked poll on, so many
+// times in all or until something happens, which others may be able to go on
+// with. It returns false if all has polled as often.
+func (s *checkScheduler) persist(polls int) bool {
+	s.persisted = s.events
 	found := false
 	for _, b := range s.blocks {
 		for _, w := range b.warps {
 			for _, sp := range w.splits {
-				if sp.ck.parked && !sp.ck.grid && !sp.ck.hard {
-					sp.ck.parked, sp.ck.hard = false, true
+				if sp.ck.parked && !sp.ck.grid && sp.ck.polls < polls {
+					sp.ck.parked, sp.ck.polls = false, polls
 					found = true
 				}
 			}
@@ -157,7 +184,7 @@ func (s *checkScheduler) revisit() {
 		for _, w := range b.warps {
 			for _, sp := range w.splits {
 				if sp.ck.parked && !sp.ck.grid {
-					sp.ck.hard, sp.repeats = false, min(sp.repeats, softPolls)
+					sp.ck.polls, sp.repeats = 0, min(sp.repeats, softPolls)
 				}
 			}
 		}
@@ -203,11 +230,14 @@ func (s *checkScheduler) advance() bool {
 		s.c.reportStall(timed, now, next)
 	}
 	s.clock.Store(int64(next))
+	s.persisted = s.events
 	for _, w := range timed {
 		polled := len(w.ck.polled) > 0
 		s.unpark(w)
 		for _, sp := range w.splits {
-			sp.ck.hard = polled
+			if polled {
+				sp.ck.polls = longPolls
+			}
 		}
 	}
 	return true

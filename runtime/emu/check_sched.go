@@ -24,6 +24,7 @@ type checkScheduler struct {
 	turns     int64
 	steps     int64 // warp instructions
 	events    int64 // things that others could wait for
+	persisted int64 // events when what waits was last let poll on
 	moved     int64
 	lastEvent uint64
 	stride    uint64
@@ -146,7 +147,7 @@ func (s *checkScheduler) world(done func() bool) {
 		if s.changed {
 			s.resumeDependents()
 		}
-		if s.step() || s.persist() {
+		if s.step() || s.persist(longPolls) {
 			continue
 		}
 		if ms := s.c.judge.HostGraceMillis; ms > 0 && s.graced != s.seq {
@@ -156,7 +157,7 @@ func (s *checkScheduler) world(done func() bool) {
 			s.revisit()
 			continue
 		}
-		if !s.advance() {
+		if !s.advance() && !s.persist(longestPolls) {
 			s.deadlock()
 		}
 	}

@@ -65,7 +65,7 @@ type rangeEntry struct {
 // splitCheck is what a split is to the scheduler.
 type splitCheck struct {
 	parked bool
-	hard   bool // it has polled for long enough to have come by all that it polls
+	polls  int  // how often it polls, or has polled, while nothing happens
 	grid   bool // parked in griddepcontrol.wait
 	replay *replay
 }
