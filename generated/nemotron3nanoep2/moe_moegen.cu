@@ -664,7 +664,6 @@ __device__ __forceinline__ bool receive_counts(const Group& g, const Bring& brin
         break;
       }
     }
-    NVLS::fence();
   }
   const bool alive = make_step(g, bring, word, ok, turn.epoch, step, counts);
   if (peer == 0) g.control->count_epoch[blockIdx.x] = turn.epoch;
@@ -825,15 +824,13 @@ __device__ __forceinline__ StepPart load_step(const Group& g) {
   const Step& from = g.control->step;
   const int r = threadIdx.x;
   StepPart part = {};
-  if (r <= kRanks) part.offset = from.offset[r];
-  if (r < kRanks) part.count = from.count[r];
+  if (r < kRanks) part.offset = from.offset[r], part.count = from.count[r];
   return part;
 }
 
 __device__ __forceinline__ void share_step(const StepPart& part, Step* step, uint32_t (&counts)[kRanks]) {
   const int r = threadIdx.x;
-  if (r <= kRanks) step->offset[r] = part.offset;
-  if (r < kRanks) step->count[r] = counts[r] = part.count;
+  if (r < kRanks) step->offset[r] = part.offset, step->count[r] = counts[r] = part.count;
   __syncthreads();
 }
 

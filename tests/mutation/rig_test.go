@@ -23,7 +23,7 @@ const (
 	wrap       = 1 << 32
 )
 
-const layers = 2
+const layers = 3
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
