@@ -46,6 +46,9 @@ func doctorCommand(ctx context.Context, args []string, _ io.Reader, stdout, stde
 	if !slices.Contains([]string{"cuda", "emu", "auto"}, *backend) {
 		return usageError(stderr, f, "-backend %q: allowed are auto, cuda, emu", *backend)
 	}
+	if *devices < 0 || *devices > emu.MaxDevices {
+		return usageError(stderr, f, "-devices %d: allowed are 1 to %d", *devices, emu.MaxDevices)
+	}
 	if *text != "" {
 		if f.NArg() > 0 {
 			return usageError(stderr, f, "-error takes no specs")

@@ -121,7 +121,7 @@ func TestNothing(t *testing.T) {
 	}
 }
 
-// TestCacheDirectory counts images, and notices a directory that is of no use.
+// TestCacheDirectory counts images, and leaves the directory as it is.
 func TestCacheDirectory(t *testing.T) {
 	f := newFake(t)
 	dir := t.TempDir()
@@ -132,20 +132,8 @@ func TestCacheDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if text := printed(f.report(t)); !strings.Contains(text, "2 images, 1.5 MiB") {
+	if text := printed(f.report(t)); !strings.Contains(text, "2 images, 1.5 MiB") || len(must(os.ReadDir(dir))) != 3 {
 		t.Error(text)
-	}
-	if os.Getuid() == 0 {
-		t.Log("permissions do not bind root")
-		return
-	}
-	for mode, reason := range map[os.FileMode]string{0o500: inDirectory[1], 0o300: inDirectory[0]} {
-		if err := os.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := find(f.report(t), reason); !ok {
-			t.Errorf("mode %o: %s is not found", mode, reason)
-		}
 	}
 }
 
@@ -180,4 +168,11 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s on %d.%d: %v", c.arch, c.major, c.minor, got)
 		}
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -184,7 +183,5 @@ func (f *fake) report(t *testing.T) *Report {
 	}
 	return r
 }
-
-var errNotPermitted = &fs.PathError{Op: "open", Path: "/nowhere/cache", Err: fs.ErrPermission}
 
 var errNotThere = errors.New(`exec: "g++": executable file not found in $PATH`)
