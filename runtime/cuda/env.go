@@ -24,6 +24,10 @@ func MulticastDisabledBy() string {
 	return ""
 }
 
+// MulticastBuilt reports whether the binary has the multicast calls: it has cgo,
+// and was built without the tag nomulticast.
+func MulticastBuilt() bool { return multicastBuilt }
+
 func truthy(v string) bool {
 	switch strings.ToLower(strings.TrimSpace(v)) {
 	case "", "0", "false", "no", "off", "n", "f":

@@ -9,6 +9,8 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
+const multicastBuilt = false
+
 // Open fails: this binary cannot load the CUDA driver.
 func Open(...Option) (driver.Driver, error) {
 	if runtime.GOOS != "linux" {

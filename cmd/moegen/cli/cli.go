@@ -34,7 +34,7 @@ func commands() []command {
 		{"generate", "write the dispatcher package of a spec", generate},
 		{"check", "tell whether generated output is up to date", check},
 		{"run", "run a whole MoE layer exchange and verify it", runCommand},
-		{"doctor", "tell what this machine offers, what is used, and why not", doctor},
+		{"doctor", "tell what this machine offers, what is used, and why not", doctorCommand},
 		{"bench", "measure the exchange against NCCL and the link", benchCommand},
 		{"tune", "measure which launches are fastest here, for generate", tune},
 		{"explain", "tell what is generated for a spec, why, and what it costs", explainSpec},

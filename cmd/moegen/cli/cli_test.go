@@ -191,3 +191,13 @@ func TestEnvironmentTopic(t *testing.T) {
 		t.Errorf("only %d variables found", found)
 	}
 }
+
+func wantText(t *testing.T, got string, wants ...string) {
+	t.Helper()
+	flat := strings.Join(strings.Fields(got), " ")
+	for _, want := range wants {
+		if !strings.Contains(flat, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+}

@@ -4,153 +4,137 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
+	"slices"
 	"strings"
 
-	"github.com/moegen/moegen/runtime/cuda"
+	"github.com/moegen/moegen/cmd/moegen/doctor"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/emu"
-	"github.com/moegen/moegen/runtime/nccl"
-	"github.com/moegen/moegen/runtime/nvcc"
 )
 
-const doctorHelp = `Usage: moegen doctor [-backend cuda|emu] [-json]
+const doctorHelp = `Usage: moegen doctor [-json] [-backend cuda|emu|auto] [SPEC...]
+       moegen doctor [-json] -error TEXT
 
 Tells what this machine offers, what moegen uses of it, and for everything that
-it does not use why, and what to do. It needs no GPU and changes nothing.
+it does not use the cause, and a remedy. With specs, also whether each can run
+here, all ranks on this machine's GPUs, and over which transports. It needs no
+GPU, allocates no GPU memory (asking how much is free makes a context for a
+moment, with specs only), compiles nothing and makes no multicast call. "moegen
+help causes" lists all causes.
 
   moegen doctor
-  moegen doctor -json
+  moegen doctor -json moe.yaml
   moegen doctor -backend emu      the emulated machine instead of this one
+  moegen doctor -error "$(tail -1 log)"   the cause of an error that was logged
+
+Exit code 1: a spec cannot run here; without specs, nothing can: there is no GPU
+that the kernels are for, no nvcc, and no cached kernels for the emulator.
 `
 
-// finding is one thing that doctor looked at.
-type finding struct {
-	Name   string   `json:"name"`
-	Used   bool     `json:"used"`
-	Detail string   `json:"detail,omitempty"`
-	Why    string   `json:"why,omitempty"` // it is not used, or is
-	Do     string   `json:"do,omitempty"`
-	More   []string `json:"more,omitempty"` // lines below
-}
+// thisMachine is the machine that is looked at. Tests replace it.
+var thisMachine = doctor.This
 
-// machine is what doctor asks, so that tests can answer instead.
-type machine struct {
-	openDriver func() (driver.Driver, error)
-	openNCCL   func() (ncclLibrary, error)
-	findNVCC   func(context.Context) (*nvcc.Compiler, error)
-	cacheDir   func() (string, error)
-	lookPath   func(string) (string, error)
-	getenv     func(string) string
-	// multicastOff names the environment variable that turns multicast off.
-	multicastOff func() string
-}
-
-// ncclLibrary is what doctor wants to know of a loaded NCCL.
-type ncclLibrary interface {
-	Path() string
-	Version() string
-	HasWindows() bool
-}
-
-func thisMachine() *machine {
-	return &machine{
-		openDriver: func() (driver.Driver, error) { return cuda.Open(cuda.WithLazyContexts()) },
-		openNCCL: func() (ncclLibrary, error) {
-			l, err := nccl.Open()
-			if err != nil {
-				return nil, err // a nil *Library is not a nil interface
-			}
-			return l, nil
-		},
-		findNVCC: nvcc.Find, cacheDir: nvcc.CacheDir, lookPath: exec.LookPath, getenv: os.Getenv,
-		multicastOff: cuda.MulticastDisabledBy,
-	}
-}
-
-func doctor(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+func doctorCommand(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
 	f := newFlags("doctor", doctorHelp)
-	backend := f.String("backend", "cuda", "look at `WHAT`: cuda, emu")
+	backend := f.String("backend", "cuda", "look at `WHAT`: cuda, emu, or auto for what moegen run would take")
 	asJSON := f.Bool("json", false, "print JSON")
-	devices := f.Int("devices", 8, "emulated GPUs, with -backend emu")
+	devices := f.Int("devices", 0, "emulated GPUs (default: 8, or as many as a spec has ranks)")
+	text := f.String("error", "", "look at nothing: tell the cause of the error `TEXT`")
 	if code, done := parseFlags(f, args, stdout, stderr); done {
 		return code
 	}
-	if f.NArg() > 0 {
-		return usageError(stderr, f, "takes no arguments")
+	if !slices.Contains([]string{"cuda", "emu", "auto"}, *backend) {
+		return usageError(stderr, f, "-backend %q: allowed are auto, cuda, emu", *backend)
+	}
+	if *devices < 0 || *devices > emu.MaxDevices {
+		return usageError(stderr, f, "-devices %d: allowed are 1 to %d", *devices, emu.MaxDevices)
+	}
+	if *text != "" {
+		if f.NArg() > 0 {
+			return usageError(stderr, f, "-error takes no specs")
+		}
+		return explainError(*text, *asJSON, stdout, stderr)
+	}
+	var cases []*doctor.Case
+	code, ranks := exitOK, 1
+	for _, arg := range f.Args() {
+		s, path, err := loadSpec(arg)
+		var c *doctor.Case
+		if err == nil {
+			c, err = doctor.NewCase(arg, path, s)
+		}
+		if err != nil {
+			code = max(code, failed(stderr, f, err))
+			continue
+		}
+		cases, ranks = append(cases, c), max(ranks, s.EPSize)
+	}
+	if code != exitOK {
+		return code
+	}
+	if *devices == 0 {
+		*devices = max(8, ranks)
 	}
 	m := thisMachine()
-	switch *backend {
-	case "cuda":
-	case "emu":
-		m.openDriver = func() (driver.Driver, error) { return openEmulator(emu.Config{Devices: *devices}) }
-	default:
-		return usageError(stderr, f, "-backend %q: allowed are cuda, emu", *backend)
-	}
-	findings := m.examine(ctx)
+	why := chooseBackend(m, *backend, ranks, *devices)
+	report := m.Examine(ctx, why, cases)
 	if *asJSON {
-		if err := printJSON(stdout, findings); err != nil {
+		if err := printJSON(stdout, report); err != nil {
+			fmt.Fprintln(stderr, "moegen doctor:", err)
+			return exitFailure
+		}
+	} else {
+		report.Print(stdout)
+	}
+	if !report.CanRun {
+		return exitFailure
+	}
+	return exitOK
+}
+
+// chooseBackend opens the driver that is to be looked at, and returns why it is
+// this one.
+func chooseBackend(m *doctor.Machine, backend string, ranks, devices int) string {
+	emulator := func() (driver.Driver, error) { return openEmulator(emu.Config{Devices: devices}) }
+	switch backend {
+	case "cuda":
+		return "this machine's GPUs"
+	case "emu":
+		m.OpenDriver = emulator
+		return "asked for"
+	}
+	d, err := m.OpenDriver()
+	m.OpenDriver = func() (driver.Driver, error) { return d, err }
+	switch {
+	case err == nil && len(d.Devices()) >= ranks:
+		return fmt.Sprintf("%s for %s", plural(len(d.Devices()), "GPU"), plural(ranks, "rank"))
+	case err == nil:
+		why := fmt.Sprintf("%s for %s", plural(len(d.Devices()), "GPU"), plural(ranks, "rank"))
+		if err := d.Close(); err != nil {
+			why += "; closing the driver failed: " + err.Error()
+		}
+		m.OpenDriver = emulator
+		return why
+	}
+	m.OpenDriver = emulator
+	why, _, _ := strings.Cut(err.Error(), ": tried")
+	return why
+}
+
+// explainError prints what is known about an error.
+func explainError(text string, asJSON bool, stdout, stderr io.Writer) int {
+	c := doctor.OfError(text)
+	if c == nil {
+		fmt.Fprintln(stderr, "moegen doctor: the cause of that error is not known; moegen doctor looks at the machine")
+		return exitFailure
+	}
+	if asJSON {
+		if err := printJSON(stdout, c); err != nil {
 			fmt.Fprintln(stderr, "moegen doctor:", err)
 			return exitFailure
 		}
 		return exitOK
 	}
-	printFindings(stdout, findings)
+	fmt.Fprintf(stdout, "%s\ncause:  %s\nremedy: %s\n", c.ID, c.Cause, c.Remedy)
 	return exitOK
-}
-
-// examine looks at everything.
-func (m *machine) examine(ctx context.Context) []finding {
-	var all []finding
-	d, err := m.openDriver()
-	if err != nil {
-		all = append(all, noDriver(err))
-	} else {
-		all = append(all, m.examineDriver(d)...)
-	}
-	if err == nil && d.Name() == "emu" {
-		all = append(all, finding{Name: "NCCL", Used: true, Detail: "the emulator's own stand-in: transport nccl"})
-	} else {
-		all = append(all, m.examineNCCL())
-	}
-	all = append(all, m.examineNVCC(ctx), m.examineHostCompiler(), m.examineCache())
-	all = append(all, m.examineEnvironment()...)
-	if d != nil {
-		if err := d.Close(); err != nil {
-			all = append(all, finding{Name: "driver", Why: "closing it failed: " + err.Error()})
-		}
-	}
-	return all
-}
-
-func noDriver(err error) finding {
-	return finding{Name: "driver", Why: err.Error(), Do: "nothing, to run on the emulator: moegen run does that by itself"}
-}
-
-func printFindings(w io.Writer, findings []finding) {
-	for _, f := range findings {
-		mark := "not used"
-		if f.Used {
-			mark = "used"
-		}
-		fmt.Fprintf(w, "%-15s %-9s %s\n", f.Name, mark, f.Detail)
-		for _, line := range f.More {
-			fmt.Fprintf(w, "%26s%s\n", "", line)
-		}
-		printIndented(w, "why: ", f.Why)
-		printIndented(w, "do:  ", f.Do)
-	}
-}
-
-func printIndented(w io.Writer, label, text string) {
-	if text == "" {
-		return
-	}
-	for i, line := range strings.Split(text, "\n") {
-		if i > 0 {
-			label = "     "
-		}
-		fmt.Fprintf(w, "%26s%s%s\n", "", label, line)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/moegen/moegen/cmd/moegen/doctor"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
@@ -38,7 +39,9 @@ type transportRun struct {
 	Skipped string        `json:"skipped,omitempty"`
 	Error   string        `json:"error,omitempty"`
 	Result  *layer.Result `json:"result,omitempty"`
-	Seconds float64       `json:"seconds"`
+	// Advice has the known causes of Error and of refusals.
+	Advice  []*doctor.Cause `json:"advice,omitempty"`
+	Seconds float64         `json:"seconds"`
 }
 
 var emulatorModes = map[string]emu.Mode{"fast": emu.Fast, "check": emu.Check, "explore": emu.Explore}
@@ -203,5 +206,6 @@ func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stde
 	default:
 		r.Error = errorText(err)
 	}
+	r.advise()
 	return r
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
+	"github.com/moegen/moegen/cmd/moegen/doctor"
 	"github.com/moegen/moegen/cmd/moegen/layer"
 )
 
@@ -68,6 +70,7 @@ func (t *transportRun) print(w io.Writer, layers int, all bool) {
 		return
 	case t.Error != "":
 		fmt.Fprintf(w, "transport  %s: error: %s\n", t.Asked, t.Error)
+		printAdvice(w, t.Advice)
 		return
 	}
 	res := t.Result
@@ -75,6 +78,7 @@ func (t *transportRun) print(w io.Writer, layers int, all bool) {
 	for _, refusal := range res.Refusals {
 		fmt.Fprintf(w, "refused    %s\n", refusal)
 	}
+	printAdvice(w, t.Advice)
 	fmt.Fprintln(w)
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tab, "step\trank\ttokens\tgathered\tmax error\tof bound\tverdict\t")
@@ -100,6 +104,26 @@ func (t *transportRun) print(w io.Writer, layers int, all bool) {
 	}
 	fmt.Fprintf(w, "%s: %s of %s, largest error %.0f%% of what rounding explains, %.1fs\n",
 		verdictOf(res.OK()), ran, plural(layers, "layer"), 100*res.MaxError(), t.Seconds)
+}
+
+// advise looks for the causes of what was refused and of what went wrong, which
+// most ranks have in common.
+func (t *transportRun) advise() {
+	texts := []string{t.Error}
+	if t.Result != nil {
+		texts = append(texts, t.Result.Refusals...)
+	}
+	for _, text := range texts {
+		if c := doctor.OfError(text); c != nil && !slices.Contains(t.Advice, c) {
+			t.Advice = append(t.Advice, c)
+		}
+	}
+}
+
+func printAdvice(w io.Writer, causes []*doctor.Cause) {
+	for _, c := range causes {
+		fmt.Fprintf(w, "cause      %s\nremedy     %s\n", c.Cause, c.Remedy)
+	}
 }
 
 // manyRanks is how many ranks get a line each without being asked for.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/moegen/moegen/cmd/moegen/doctor"
 	"github.com/moegen/moegen/spec"
 )
 
@@ -25,6 +26,7 @@ func topics() []topic {
 		{"build-systems", "make, ninja, Bazel"},
 		{"environment", "environment variables"},
 		{"exit-codes", "exit codes"},
+		{"causes", "what moegen doctor knows: symptoms, causes, remedies"},
 	}
 }
 
@@ -39,6 +41,8 @@ func printTopic(w io.Writer, name string) (ok bool) {
 			printSpecTopic(w)
 		case "schema":
 			_, _ = w.Write(spec.Schema())
+		case "causes":
+			doctor.PrintCauses(w)
 		default:
 			text, err := topicFiles.ReadFile("topics/" + name + ".txt")
 			if err != nil {
