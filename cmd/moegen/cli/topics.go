@@ -25,6 +25,7 @@ func topics() []topic {
 		{"build-systems", "make, ninja, Bazel"},
 		{"environment", "environment variables"},
 		{"exit-codes", "exit codes"},
+		{"man", "all of this as a man page: moegen help man > moegen.1"},
 	}
 }
 
@@ -37,6 +38,8 @@ func printTopic(w io.Writer, name string) (ok bool) {
 		switch name {
 		case "spec":
 			printSpecTopic(w)
+		case "man":
+			printMan(w)
 		case "schema":
 			_, _ = w.Write(spec.Schema())
 		default:
