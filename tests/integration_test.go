@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,7 +80,7 @@ func launchExperts(stream moert.Stream, f driver.Function, rank int, g model.Gat
 // of one's own.
 func TestIntegration(t *testing.T) {
 	t.Run("copying experts", func(t *testing.T) {
-		integrate(t, 2, func(d *model.Dispatcher, stream moert.Stream, rank int) (func(model.Gathered, model.Partial) error, error) {
+		integrate(t, 2, 2, func(d *model.Dispatcher, stream moert.Stream, rank int) (func(model.Gathered, model.Partial) error, error) {
 			return func(g model.Gathered, out model.Partial) error {
 				return stream.CopyAsync(out.Ptr(), g.Hidden.Ptr(), model.MaxGathered*model.HiddenDim*2)
 			}, nil
@@ -91,8 +92,7 @@ func TestIntegration(t *testing.T) {
 			t.Skipf("not tested, there is no nvcc (make toolchain): %v", err)
 		}
 		ptx := compileExperts(t, compiler)
-		// Experts 0 to 7 are rank 0's.
-		integrate(t, 1, func(d *model.Dispatcher, stream moert.Stream, rank int) (func(model.Gathered, model.Partial) error, error) {
+		integrate(t, 1, 2, func(d *model.Dispatcher, stream moert.Stream, rank int) (func(model.Gathered, model.Partial) error, error) {
 			module, err := d.Core().Device().LoadModule(driver.Image{Name: "experts.cu", PTX: ptx})
 			if err != nil {
 				return nil, err
@@ -103,9 +103,10 @@ func TestIntegration(t *testing.T) {
 	})
 }
 
-// integrate replays a captured step with 3, then 5 tokens of ones a rank, each
-// routed to experts 0 to 7, and expects sums of want.
-func integrate(t *testing.T, want int, experts func(*model.Dispatcher, moert.Stream, int) (func(model.Gathered, model.Partial) error, error)) {
+// integrate replays a captured step with 3, then 5 tokens of ones a rank. Even
+// tokens are routed to experts of rank 0 alone, and their sums are one; odd ones to
+// those of both, and their sums are both.
+func integrate(t *testing.T, one, both int, experts func(*model.Dispatcher, moert.Stream, int) (func(model.Gathered, model.Partial) error, error)) {
 	t.Helper()
 	drv, err := moert.Open(moert.Backend{Devices: model.EPSize})
 	if err != nil {
@@ -142,7 +143,8 @@ func integrate(t *testing.T, want int, experts func(*model.Dispatcher, moert.Str
 		}
 		var ids []byte
 		for i := range model.MaxTokens * model.TopK {
-			ids = binary.LittleEndian.AppendUint32(ids, uint32(i%model.TopK))
+			row, k := i/model.TopK, i%model.TopK
+			ids = binary.LittleEndian.AppendUint32(ids, uint32(k+row%2*k*(model.NumExperts/model.TopK-1)))
 		}
 		ones := bytes.Repeat([]byte{0x80, 0x3f}, model.MaxTokens*model.HiddenDim)
 		if err := errors.Join(dev.Write(b.hidden, ones), dev.Write(b.routing, ids)); err != nil {
@@ -172,9 +174,15 @@ func integrate(t *testing.T, want int, experts func(*model.Dispatcher, moert.Str
 			if err := dev.Read(got, b.out); err != nil {
 				return err
 			}
-			sum := map[int][]byte{1: {0x80, 0x3f}, 2: {0x00, 0x40}}[want]
-			if right := append(bytes.Repeat(sum, tokens*model.HiddenDim), make([]byte, model.HiddenDim*2)...); !bytes.Equal(got, right) {
-				return errors.New("the sums are wrong")
+			bf16 := map[int][]byte{0: {0, 0}, 1: {0x80, 0x3f}, 2: {0x00, 0x40}}
+			for row := range tokens + 1 {
+				sum := []int{one, both}[row%2]
+				if row == tokens { // none
+					sum = 0
+				}
+				if !bytes.Equal(got[row*model.HiddenDim*2:][:model.HiddenDim*2], bytes.Repeat(bf16[sum], model.HiddenDim)) {
+					return fmt.Errorf("rank %d, %d tokens: row %d is not %d", rank, tokens, row, sum)
+				}
 			}
 		}
 		return nil
