@@ -2,6 +2,8 @@ package spec
 
 import _ "embed"
 
+//go:generate go test . -run ^(TestSchema|TestReference)$ -update
+
 //go:embed moegen.schema.json
 var schema string
 

@@ -125,7 +125,9 @@ func (g *schemaMaker) value(p *jsonschema.Schema, f field, path string, def refl
 		return
 	}
 	one := p // what holds of the value, or of each of a list
+	typ := def.Type().Name()
 	if def.Kind() == reflect.Slice {
+		typ = def.Type().Elem().Name()
 		p.Type, p.Types = "array", nil
 		p.UniqueItems = true
 		if def.Len() > 0 { // a default that is not empty can only be narrowed
@@ -143,10 +145,11 @@ func (g *schemaMaker) value(p *jsonschema.Schema, f field, path string, def refl
 		var docs []string
 		for v := range strings.SplitSeq(allowed, ", ") {
 			one.Enum = append(one.Enum, v)
-			docs = append(docs, g.docs.values[v])
+			doc := g.docs.values[typ+" "+v]
+			docs = append(docs, doc)
 			if n, err := strconv.Atoi(v); err == nil { // a word that YAML takes for a number
 				one.Type, one.Types = "", []string{"string", "integer"}
-				one.Enum, docs = append(one.Enum, n), append(docs, g.docs.values[v])
+				one.Enum, docs = append(one.Enum, n), append(docs, doc)
 			}
 		}
 		if strings.Join(docs, "") != "" {
@@ -204,7 +207,7 @@ func (g *schemaMaker) alternatives(s *jsonschema.Schema) {
 // goDocs is what the package's source says in comments.
 type goDocs struct {
 	structs map[string]map[string]string // type -> field -> text
-	values  map[string]string            // value of a constant -> text
+	values  map[string]string            // type and value of a constant -> text
 	names   map[string]string            // Go's name to the language's
 }
 
@@ -231,7 +234,9 @@ func readDocs(t *testing.T) *goDocs {
 					t.Fatal(err)
 				}
 				name := n.Names[0].Name
-				d.values[value] = strings.TrimPrefix(plain(strings.TrimPrefix(n.Doc.Text(), name+" ")), "is ")
+				if typ, ok := n.Type.(*ast.Ident); ok {
+					d.values[typ.Name+" "+value] = strings.TrimPrefix(plain(strings.TrimPrefix(n.Doc.Text(), name+" ")), "is ")
+				}
 				d.names[name] = value
 			}
 		}
@@ -251,6 +256,15 @@ func readDocs(t *testing.T) *goDocs {
 		}
 	}
 	walk(fields(&Spec{}))
+	for key, text := range d.values {
+		_, value, _ := strings.Cut(key, " ")
+		d.values[key] = goName.ReplaceAllStringFunc(text, func(word string) string {
+			if word == strings.ToUpper(value) { // NCCL is the name of what nccl means, too
+				return word
+			}
+			return d.translate(word)
+		})
+	}
 	return d
 }
 
@@ -263,10 +277,13 @@ func plain(text string) string {
 
 var goName = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]*\b`)
 
-// field returns the comment of a field in the words of the language: EPSize is
-// ep_size there, and BF16 bf16.
-func (d *goDocs) field(typ, name string) string {
-	return goName.ReplaceAllStringFunc(plain(d.structs[typ][name]), func(word string) string {
+// field returns the comment of a field in the words of the language.
+func (d *goDocs) field(typ, name string) string { return d.translate(plain(d.structs[typ][name])) }
+
+// translate puts a text into the words of the language: EPSize is ep_size there,
+// and BF16 bf16.
+func (d *goDocs) translate(text string) string {
+	return goName.ReplaceAllStringFunc(text, func(word string) string {
 		if n, ok := d.names[word]; ok {
 			return n
 		}

@@ -97,9 +97,17 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
+const (
+	usageText = "moegen generates and runs token exchanges for mixture-of-experts inference.\n"
+	startText = `  moegen init -o moe.yaml qwen3-30b-a3b   a spec to edit
+  moegen generate moe.yaml                the Go package with its kernels
+  moegen run moe.yaml                     does it work? (no GPU is needed)
+`
+)
+
 func usage() string {
 	var b strings.Builder
-	b.WriteString("moegen generates and runs token exchanges for mixture-of-experts inference.\n\nUsage:\n\n  moegen COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n\n")
+	b.WriteString(usageText + "\nUsage:\n\n  moegen COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n\n")
 	for _, c := range commands() {
 		if c.summary != "" {
 			fmt.Fprintf(&b, "  %-14s %s\n", c.name, c.summary)
@@ -109,13 +117,7 @@ func usage() string {
 	for _, t := range topics() {
 		fmt.Fprintf(&b, "  %-14s %s\n", t.name, t.summary)
 	}
-	b.WriteString(`
-Start with:
-
-  moegen init -o moe.yaml qwen3-30b-a3b   a spec to edit
-  moegen generate moe.yaml                the Go package with its kernels
-  moegen run moe.yaml                     does it work? (no GPU is needed)
-
+	b.WriteString("\nStart with:\n\n" + startText + `
 Exit codes: 0 ok, 1 failure, 2 usage, 3 bad spec, 4 stale.
 "moegen help COMMAND" and "moegen help TOPIC" tell more.
 `)

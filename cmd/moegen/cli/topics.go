@@ -27,6 +27,7 @@ func topics() []topic {
 		{"environment", "environment variables"},
 		{"exit-codes", "exit codes"},
 		{"causes", "what moegen doctor knows: symptoms, causes, remedies"},
+		{"man", "all of this as a man page: moegen help man > moegen.1"},
 	}
 }
 
@@ -39,6 +40,8 @@ func printTopic(w io.Writer, name string) (ok bool) {
 		switch name {
 		case "spec":
 			printSpecTopic(w)
+		case "man":
+			printMan(w)
 		case "schema":
 			_, _ = w.Write(spec.Schema())
 		case "causes":
