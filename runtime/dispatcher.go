@@ -181,7 +181,6 @@ func (d *Dispatcher) allocControl(o *options) error {
 	state := make([]byte, l.Control)
 	binary.LittleEndian.PutUint64(state, uint64(o.timeout.Nanoseconds()))
 	binary.LittleEndian.PutUint64(state[8:], uint64(d.status.Ptr()))
-	binary.LittleEndian.PutUint32(state[16:], o.epoch)
 	fillWords(state[l.Epochs:], o.epoch)
 	if err := d.dev.Write(d.control, state); err != nil || o.epoch == 0 {
 		return err // at epoch 0 the signals are as they were made
