@@ -94,6 +94,7 @@ func (d *Dispatcher) Combine(s driver.Stream, a CombineArgs) (Combined, error) {
 			return Combined{}, fmt.Errorf("Combine: %w", err)
 		}
 	}
+	d.tally.operation(&d.tally.combines, d.prog.combineBytes(d.tally.brings))
 	d.ended()
 	return result, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -30,8 +31,11 @@ type Dispatcher struct {
 
 	transport Transport
 	refusals  []Refusal
+	why       string // of the transport, beside the refusals
 	image     string // where the kernels came from
 	log       *slog.Logger
+	observe   func(Event) // nil without an observer
+	row       *row        // the other ranks' dispatchers in this process
 	mem       *symm.Memory
 	control   driver.DevicePtr
 	status    driver.HostMemory
@@ -51,6 +55,13 @@ type Dispatcher struct {
 	failed  error
 	scratch params // reused by every launch
 	prefix  int    // length of the packed Group at scratch's start
+	tally   tally
+
+	// For other goroutines than the steps'.
+	failure atomic.Pointer[string] // text of failed
+	reading sync.Mutex             // keeps memory that is read from being freed
+	counted deviceCounts
+	closed  bool
 }
 
 // state is what may come next.
@@ -100,13 +111,14 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 	refusals := v.refusals
 	var failures []error
 	for _, t := range v.usable {
-		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, capacity: p.MaxTokens, timeout: o.timeout, log: o.logger}
+		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, why: v.why, capacity: p.MaxTokens, timeout: o.timeout, log: o.logger, observe: o.observe}
 		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o, v.windows))
 		if err == nil {
 			d.refusals = refusals
+			d.counted.begin(o.epoch)
+			d.enlist()
 			d.watchGroup()
-			o.logger.Info("moegen dispatcher", "model", p.Name, "rank", rank, "ranks", p.Ranks, "gpu", dev.Info().Name,
-				"transport", string(t), "memory", d.mem.Provider, "kernels", d.image, "refused", joinRefusals(refusals))
+			d.formed()
 			return d, nil
 		}
 		failures = append(failures, err, d.release())
@@ -181,7 +193,6 @@ func (d *Dispatcher) allocControl(o *options) error {
 	state := make([]byte, l.Control)
 	binary.LittleEndian.PutUint64(state, uint64(o.timeout.Nanoseconds()))
 	binary.LittleEndian.PutUint64(state[8:], uint64(d.status.Ptr()))
-	binary.LittleEndian.PutUint32(state[16:], o.epoch)
 	fillWords(state[l.Epochs:], o.epoch)
 	if err := d.dev.Write(d.control, state); err != nil || o.epoch == 0 {
 		return err // at epoch 0 the signals are as they were made
@@ -256,8 +267,8 @@ func (d *Dispatcher) NewTensor(rows, rowBytes int) (Tensor, error) {
 // Having returned a *StepError it forgets it.
 func (d *Dispatcher) Err() error {
 	word, err := d.reported()
-	if errors.Is(err, ErrTokens) {
-		atomic.CompareAndSwapUint64(d.statusWord(), word, 0)
+	if errors.Is(err, ErrTokens) && atomic.CompareAndSwapUint64(d.statusWord(), word, 0) {
+		d.stepFailed(err)
 	}
 	return err
 }
@@ -272,14 +283,15 @@ func (d *Dispatcher) reported() (word uint64, err error) {
 	if d.failed != nil {
 		return 0, d.failed
 	}
-	if d.failed = groupError(d.group); d.failed != nil {
-		return 0, d.failed
+	if gone := groupError(d.group); gone != nil {
+		d.fail(gone)
+		return 0, gone
 	}
 	if word = atomic.LoadUint64(d.statusWord()); word == 0 {
 		return 0, nil
 	}
 	if err = d.explain(decodeFailure(word)); !errors.Is(err, ErrTokens) {
-		d.failed = err
+		d.fail(err)
 	}
 	return word, err
 }
@@ -303,6 +315,11 @@ func (d *Dispatcher) Close() error {
 	if d.state == stateClosed {
 		return nil
 	}
+	d.tell(Closed, nil)
 	d.state = stateClosed
+	d.row.remove(d.rank)
+	d.reading.Lock()
+	d.closed = true
+	d.reading.Unlock()
 	return d.group.Leave(d.rank, d.release)
 }

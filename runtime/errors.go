@@ -53,7 +53,15 @@ type FailedError struct {
 	Peer   int    // the rank it noticed it of
 	Epoch  uint32 // how often the phase has run, modulo 2^32
 	Reason string
+	// Dump is how far the ranks of this process had come when the first of them
+	// noticed; nil under an emulator that judges.
+	Dump *Dump
+
+	code int
 }
+
+// Timeout reports whether a rank did not come before the kernels' deadline.
+func (e *FailedError) Timeout() bool { return e.code == codeTimeout }
 
 func (e *FailedError) Error() string {
 	return fmt.Sprintf("%s %d: rank %d: %s", e.Phase, e.Epoch, e.Rank, e.Reason)
@@ -75,18 +83,23 @@ func (e *StepError) Unwrap() error { return ErrTokens }
 
 // decodeFailure turns the kernels' failure word into an error.
 func decodeFailure(word uint64) error {
-	code, phase := word>>56, Phase(word>>48&0xff)
-	rank, peer, epoch := int(word>>40&0xff), int(word>>32&0xff), uint32(word)
-	switch code {
+	e := &FailedError{Phase: Phase(word >> 48 & 0xff), Rank: int(word >> 40 & 0xff), Peer: int(word >> 32 & 0xff), Epoch: uint32(word), code: int(word >> 56)}
+	switch e.code {
 	case codeTooManyTokens:
-		return &StepError{Peer: peer, Epoch: epoch}
+		return &StepError{Peer: e.Peer, Epoch: e.Epoch}
 	case codeTimeout:
-		return &FailedError{phase, rank, peer, epoch, fmt.Sprintf("rank %d did not come before the timeout", peer)}
+		e.Reason = fmt.Sprintf("rank %d did not come before the timeout", e.Peer)
 	case codeGridMismatch:
-		return &FailedError{phase, rank, peer, epoch,
-			fmt.Sprintf("rank %d runs the step with another token capacity: all ranks must use the same", peer)}
+		e.Reason = fmt.Sprintf("rank %d runs the step with another token capacity: all ranks must use the same", e.Peer)
+	case codePeerGone:
+		e.Reason = fmt.Sprintf("rank %d is gone", e.Peer)
+		if e.Peer == 0xff {
+			e.Reason = "the group is at an end"
+		}
+	default:
+		e.Reason = fmt.Sprintf("unknown failure %#x", word)
 	}
-	return &FailedError{phase, rank, peer, epoch, fmt.Sprintf("unknown failure %#x", word)}
+	return e
 }
 
 // Refusal says why a rank cannot use a transport.

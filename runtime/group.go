@@ -19,4 +19,6 @@ type Group interface {
 	// Leave gives release to the group, which calls it once no rank can still
 	// use the memory of another: after every rank has left.
 	Leave(rank int, release func() error) error
+	// Status says how the group is, as seen here; it waits for nobody.
+	Status() GroupStatus
 }

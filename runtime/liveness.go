@@ -96,7 +96,7 @@ func (d *Dispatcher) because(err error) error {
 	if gone == nil || err == nil {
 		return err
 	}
-	d.failed = fmt.Errorf("%w (%v)", gone, err)
+	d.fail(fmt.Errorf("%w (%v)", gone, err))
 	return d.failed
 }
 

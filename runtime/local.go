@@ -14,6 +14,7 @@ import (
 // LocalGroup is a group whose ranks all live in this process, one GPU each.
 type LocalGroup struct {
 	devices []driver.Device
+	roster
 
 	mu      sync.Mutex
 	round   *round

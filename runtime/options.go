@@ -17,6 +17,7 @@ type options struct {
 	provider  symm.Provider
 	logger    *slog.Logger
 	epoch     uint32
+	observe   func(Event) // nil without an observer
 }
 
 // WithTransport asks for one transport instead of the first that works; if it

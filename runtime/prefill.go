@@ -117,6 +117,7 @@ func (d *Dispatcher) layerDone(call string) error {
 func (d *Dispatcher) nextExchange() {
 	first, end := d.eager.rows(d.prog)
 	d.first = &Tokens{n: end - first}
+	d.tally.brings = d.first.n
 }
 
 // rows returns the first of the rank's rows in the coming exchange, and the

@@ -24,6 +24,7 @@ type ProcessGroup struct {
 	kind       driver.HandleKind
 	why        string // of kind
 	undo       []func()
+	roster
 
 	mu      sync.Mutex
 	comm    driver.Collective

@@ -96,6 +96,8 @@ func (d *Dispatcher) BeginStep(s driver.Stream, t Tokens) error {
 		return fmt.Errorf("BeginStep: %w", err)
 	}
 	d.state, d.first = stateStep, nil
+	d.tally.brings = t.n
+	d.tally.step()
 	return nil
 }
 
@@ -109,6 +111,7 @@ func (d *Dispatcher) NextStep(t Tokens) error {
 		return err
 	}
 	d.state, d.first = stateStep, &t
+	d.tally.brings = t.n
 	return nil
 }
 
@@ -159,6 +162,10 @@ func (d *Dispatcher) Dispatch(s driver.Stream, local Rows) (Gathered, error) {
 	if err != nil {
 		return Gathered{}, fmt.Errorf("Dispatch: %w", err)
 	}
+	if d.first != nil {
+		d.tally.step()
+	}
+	d.tally.operation(&d.tally.dispatches, d.prog.dispatchBytes(d.tally.brings))
 	d.state, d.first = stateDispatched, nil
 	return g, nil
 }

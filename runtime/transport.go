@@ -30,7 +30,8 @@ type ballot struct {
 type verdict struct {
 	usable   []Transport // in the program's order
 	refusals []Refusal
-	windows  bool // on all ranks
+	why      string // the first of them is used
+	windows  bool   // on all ranks
 }
 
 // vote finds the transports that all ranks can use, in the program's order,
@@ -38,12 +39,13 @@ type verdict struct {
 // ranks.
 func vote(ctx context.Context, g Group, rank int, p *Program, o *options) (*verdict, error) {
 	if p.Ranks == 1 {
-		return &verdict{usable: []Transport{P2P}}, nil // with no peers
+		return &verdict{usable: []Transport{P2P}, why: whyTransport(p, "", "")}, nil // with no peers
 	}
 	mine := ballot{Version: Version, Program: p.SpecHash, Plan: p.Plan, Wanted: o.transport,
 		Refusals: map[Transport]string{}, Windows: haveWindows(g, rank)}
+	by := "WithTransport"
 	if mine.Wanted == "" {
-		mine.Wanted = Transport(os.Getenv(TransportEnv))
+		mine.Wanted, by = Transport(os.Getenv(TransportEnv)), TransportEnv
 	}
 	for _, t := range p.Transports {
 		if reason := refuse(g, rank, t); reason != "" {
@@ -64,7 +66,11 @@ func vote(ctx context.Context, g Group, rank int, p *Program, o *options) (*verd
 			return nil, fmt.Errorf("%w: rank %d sent a ballot that cannot be read: %v", ErrGroup, r, err)
 		}
 	}
-	return count(p, ballots)
+	v, err := count(p, ballots)
+	if err == nil {
+		v.why = whyTransport(p, mine.Wanted, by)
+	}
+	return v, err
 }
 
 // count is the part of vote that every rank does alike.

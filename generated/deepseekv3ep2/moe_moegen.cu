@@ -78,7 +78,9 @@ struct Step {
 struct Control {
   uint64_t timeout_ns;  // a wait longer than this fails the group
   uint64_t* status;     // host-visible copy of the failure word
-  uint32_t reserved[12];
+  uint64_t slow_at;     // when a wait was last found to be slow
+  uint32_t slow_waits;  // how many were, see count_slow
+  uint32_t reserved[9];
   Step step;                                // at byte 64
   uint32_t count_epoch[kMaxBlocks];         // how many steps each block has exchanged counts of
   uint32_t low_dispatch_epoch[kMaxBlocks];  // operations of protocol ll, the same in all words
@@ -149,6 +151,9 @@ enum Code : uint32_t { kTimeout = 1, kTooManyTokens = 2, kGridMismatch = 3 };
 // How many polls pass between looks at the clock and at the failure word.
 constexpr uint32_t kPollsPerCheck = 64;
 
+// A wait that lasts longer than this is counted as a slow one.
+constexpr int64_t kSlowNs = 100000;
+
 __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
   return reinterpret_cast<uint64_t*>(g.symm[rank] + kFailure);
 }
@@ -182,13 +187,23 @@ __device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int
   store_relaxed(g.control->status, first == 0 ? word : first);
 }
 
+// Counts a slow wait, once for all threads that wait at the same time.
+__device__ __forceinline__ void count_slow(Control* control, uint64_t now) {
+  const uint64_t last = atomicExch(reinterpret_cast<unsigned long long*>(&control->slow_at), now);
+  if (int64_t(now - last) > kSlowNs) atomicAdd(&control->slow_waits, 1u);
+}
+
 // Decides whether a wait that has not been satisfied should end: because the
 // group has failed already, or because this wait is past its deadline.
-// *deadline is 0 at the first call.
+// *deadline is 0 at the first call, and odd until the wait is a slow one.
 __device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, uint32_t epoch, uint64_t* deadline) {
   if (has_failed(g)) return true;
   const uint64_t now = global_timer();
-  if (*deadline == 0) *deadline = now + g.control->timeout_ns;
+  if (*deadline == 0) *deadline = (now + g.control->timeout_ns) | 1;
+  if (*deadline & 1 && int64_t(now + g.control->timeout_ns - *deadline) > kSlowNs) {
+    *deadline ^= 1;
+    count_slow(g.control, now);
+  }
   if (now < *deadline) return false;
   fail(g, kTimeout, phase, peer, epoch);
   return true;

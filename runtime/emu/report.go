@@ -122,6 +122,10 @@ func (d *Driver) Reports() []Report {
 	return out
 }
 
+// Judges reports whether the driver is in one of these modes: a host's copy is
+// then judged, too, and lets kernels go on.
+func (d *Driver) Judges() bool { return d.check != nil }
+
 // Verdict sums the reports up.
 func (d *Driver) Verdict() Verdict {
 	c := d.check

@@ -178,6 +178,19 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 	}
+	if s.Processes != 1 || len(s.Dispatchers) != 1 || s.LastFailure != "" {
+		t.Errorf("%+v", s)
+	}
+	d := s.Dispatchers[0]
+	if d.Rank != 1 || d.Model != "moe" || d.Transport != moert.NVLS || d.Why == "" || d.Memory != "vmm" || d.Error != "" {
+		t.Errorf("%+v", d)
+	}
+	line := s.String()
+	for _, part := range []string{"rank 1 of 2 ranks in 1 process on 1 host, generation 4", "memory by file descriptors (all ranks are on one host)", "; moe: nvls (the first of"} {
+		if !strings.Contains(line, part) || strings.Contains(line, "\n") {
+			t.Errorf("%q has not %q", line, part)
+		}
+	}
 	c := s.Counters
 	if c.Gathers == 0 || c.Heartbeats == 0 || c.Descriptors == 0 || c.BytesIn == 0 || c.BytesOut == 0 || c.Imported != 2 {
 		t.Errorf("%+v", c) // one memory, one multicast object
@@ -195,4 +208,25 @@ func TestStatus(t *testing.T) {
 	if s := ms[0].group.Status(); s.Error == "" {
 		t.Errorf("after Close: %+v", s)
 	}
+}
+
+// TestDump: one rank's own memory tells which of the others is behind.
+func TestDump(t *testing.T) {
+	ms := party(t, machine(t, emu.Config{Devices: 3}), program(t, 3), nil, moert.WithTimeout(50*time.Millisecond))
+	good(t, "step", all(3, func(r int) error { return ms[r].run(2) }))
+	for r, err := range all(2, func(r int) error { return ms[r].run(2) }) {
+		var f *moert.FailedError
+		if !errors.As(err, &f) || !f.Timeout() || f.Dump == nil {
+			t.Fatalf("rank %d: %v", r, err)
+		}
+		x := f.Dump.Ranks
+		if want := (moert.Lag{Rank: 2, Epoch: 1, Want: 2, Blocks: 1}); len(x) != 1 || x[0].Rank != r || len(x[0].Phases[0].Behind) != 1 || x[0].Phases[0].Behind[0] != want {
+			t.Errorf("rank %d:\n%s", r, f.Dump)
+		}
+		s := ms[r].group.Status()
+		if s.Error != "" || !strings.Contains(s.LastFailure, "rank 2 did not come") || s.Dispatchers[0].Error == "" || !strings.Contains(s.String(), s.LastFailure) {
+			t.Errorf("%s", s)
+		}
+	}
+	good(t, "close", all(3, func(r int) error { return ms[r].close() }))
 }
