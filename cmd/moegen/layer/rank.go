@@ -83,7 +83,10 @@ func (r *rank) open(ctx context.Context) error {
 	for l := range r.layers {
 		b := &r.layers[l]
 		for _, t := range broughtTensors(p) {
-			allocate(t.rows(&b.in), c.rows(), t.rowBytes)
+			in := t.rows(&b.in)
+			if allocate(in, c.rows(), t.rowBytes); err == nil {
+				err = r.stream.MemsetAsync(in.Ptr, inputPoison, uint64(min(c.rows()*t.rowBytes, loadedEarly)))
+			}
 		}
 		b.gathered = make([]snapshot, exchanges)
 		for e := range b.gathered {
@@ -103,8 +106,15 @@ func (r *rank) open(ctx context.Context) error {
 			allocate(t.into(&b.args), c.rows(), t.rowBytes)
 		}
 	}
+	if err == nil {
+		err = r.stream.Synchronize() // before the host writes there
+	}
 	return err
 }
+
+// loadedEarly is more of an input than protocol ll loads before it knows how many
+// rows there are: a pack of each thread of the grid, whatever is in it.
+const loadedEarly = 2 << 20
 
 // gatherRows and outRows are how many rows of the gathered tensors and of the
 // output are looked at.
