@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	moert "github.com/moegen/moegen/runtime"
 )
@@ -11,16 +12,16 @@ import (
 // likeAbsent moves hidden states and partial sums of which many words equal the
 // one that means nothing has arrived. Another NaN is to travel in its place.
 var likeAbsent = scenario{"words like kAbsent", wrap - 2, patient, false, func(x *trial, r *rig) verdict {
-	const steps = 2 // counts early and in band
+	const steps = 3 // counts early and in band
 	counts, totals := [steps][]int{}, [steps]int{}
 	for id := range r.ranks {
-		for i, n := range []int{34 - id, 1 + 33*(id%2)} { // the second time, some have most to push when they have summed up
+		for i, n := range []int{34 - id, 1 + 33*(id%2), 34 - 33*(id%2)} { // later, some have most to push when they have summed up
 			counts[i], totals[i] = append(counts[i], n), totals[i]+n
 		}
 	}
 	data := make([][]*rows, steps)
 	recs := make([][]record, len(r.ranks))
-	ones := bytes.Repeat([]byte{0xff}, max(totals[0], totals[1])*r.prog.WireRowBytes())
+	ones := bytes.Repeat([]byte{0xff}, slices.Max(totals[:])*r.prog.WireRowBytes())
 	for i := range steps {
 		data[i] = x.rows(200+i, 0, counts[i])
 		total := totals[i]
@@ -30,7 +31,11 @@ var likeAbsent = scenario{"words like kAbsent", wrap - 2, patient, false, func(x
 			}
 		}
 		for id, k := range r.ranks {
-			if err := k.d.SetCapacity(lowTwo); err != nil {
+			capacity := lowOne // rounds, and blocks
+			if i == 0 {
+				capacity = lowTwo
+			}
+			if err := k.d.SetCapacity(capacity); err != nil {
 				return classify(err)
 			}
 			var err error

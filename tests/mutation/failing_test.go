@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
@@ -182,6 +184,66 @@ func (y *try) fakeCounts(missing []int) error {
 	return nil
 }
 
+// sent is how far a rank has come with the row that it pushes in a dispatch with
+// protocol ll.
+type sent int
+
+const (
+	nothing sent = iota
+	headerSent
+	hiddenSent  // and the header
+	routingSent // and both
+)
+
+func (s sent) String() string {
+	return [...]string{"", "its header", "its header and hidden state", "its header, hidden state and routing"}[s]
+}
+
+// fakeRows writes what a missing rank would have sent of its row.
+func (y *try) fakeRows(there sent, from int) error {
+	if there == nothing {
+		return nil
+	}
+	p, l := y.r.prog, gen.LaunchOf(y.r.spec).Layout
+	slot := uint64(y.epoch()&1)*uint64(p.Ranks) + uint64(from)
+	tokens := uint64(y.x.lowTokens())
+	header := binary.LittleEndian.AppendUint32(nil, y.epoch())
+	var hidden, lines []byte
+	if there >= hiddenSent {
+		hidden = y.data[from].hidden
+	}
+	if there >= routingSent {
+		for at := 0; at < p.RoutingRowBytes(); at += 4 {
+			lines = append(lines, y.data[from].routing[at:at+4]...)
+			lines = binary.LittleEndian.AppendUint32(lines, y.epoch())
+		}
+	}
+	lineBytes := tokens * uint64(p.RoutingRowBytes()+p.ProbsRowBytes()) * 2 // a word and the epoch
+	for _, k := range y.r.ranks {
+		for at, b := range map[uint64][]byte{
+			l.LowDispatchHeaders + 4*uint64(from):                  header,
+			l.LowDispatch + slot*tokens*uint64(p.HiddenRowBytes()): hidden,
+			l.LowLines + slot*lineBytes:                            lines,
+		} {
+			if err := k.d.Device().Write(k.symm+driver.DevicePtr(at), b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lowTokens is for how many tokens a rank staging buffers have room.
+func (x *trial) lowTokens() int {
+	n, err := strconv.Atoi(string(lowTokens.FindSubmatch(x.prog.Source)[1]))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+var lowTokens = regexp.MustCompile(`(?m)^constexpr int kLowTokens = (\d+);`)
+
 // blocks is how many a launch has.
 func (y *try) blocks() int {
 	if y.r.ranks[0].d.Capacity() == y.capacity(1) {
@@ -220,13 +282,28 @@ func absent(phase moert.Phase, w way) scenario {
 
 // absentAt is absent when epochs reach a number.
 func absentAt(epoch uint64, phase moert.Phase, w way) scenario {
+	return absentFrom(epoch, phase, w, nothing)
+}
+
+// absentBut is absent in a dispatch with protocol ll, with something of what the
+// last rank should have sent.
+func absentBut(w way, there sent) scenario {
+	return absentFrom(wrap, moert.PhaseDispatch, w, there)
+}
+
+func absentFrom(epoch uint64, phase moert.Phase, w way, there sent) scenario {
 	first := uint32(epoch - 1)
 	if w.low {
 		first -= 2
 	}
-	return scenario{fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w), first, patient, true, func(x *trial, r *rig) verdict {
+	name := fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w)
+	if there != nothing {
+		name += fmt.Sprintf(", but %s", there)
+	}
+	return scenario{name, first, patient, true, func(x *trial, r *rig) verdict {
 		others, last := 1, 1
 		switch {
+		case there != nothing: // what it sent of its row
 		case w.low && phase == moert.PhaseDispatch:
 			last = 0
 		case w.low && phase == moert.PhaseCombine:
@@ -242,6 +319,9 @@ func absentAt(epoch uint64, phase moert.Phase, w way) scenario {
 					return v
 				}
 			}
+		}
+		if err := y.fakeRows(there, y.last()); err != nil {
+			return classify(err)
 		}
 		want := failure(timedOut, phase, 0, y.last(), y.epoch())
 		took, v := y.without(phase, y.last())

@@ -36,8 +36,8 @@ type step struct {
 
 // Capacities, by what the program plans for them: protocol and blocks.
 const (
-	lowOne  = 1
-	bulkOne = 2
+	lowOne  = 34
+	bulkOne = 35
 	lowTwo  = 40
 	bulkTwo = 132 // max_tokens
 )
@@ -45,14 +45,15 @@ const (
 // The shapes are as small as can be with every line of the kernels executed:
 // with threads (below) threads and two blocks, the fourth of a thread's four
 // packs in flight is there from 385 packs on, which is 129 tokens of routing;
-// with protocol ll a thread has a second pack from 33 tokens on. Some ranks have
+// with protocol ll a thread has a second pack from 33 tokens on, and a third in a
+// launch of one block. A launch may have more blocks than a block has threads. Some ranks have
 // no rows in some steps; grids change between steps. Counts travel early in
 // steps with even numbers, and in band in the others; where protocols change,
 // they do so both ways with either.
 var shapes = []*shape{
 	{
 		name: "ep2",
-		text: "model: mutation\nhidden_dim: 32\ntopk: 6\nnum_experts: 12\ndtype: bf16\nep_size: 2\nmax_tokens: 132\nsm_limit: 2\ntransports: [nvls, p2p]\n",
+		text: "model: mutation\nhidden_dim: 32\ntopk: 6\nnum_experts: 12\ndtype: bf16\nep_size: 2\nmax_tokens: 132\nsm_limit: 70\ntransports: [nvls, p2p]\n",
 		bulk: []step{{bulkTwo, []int{131, 3}}, {bulkTwo, []int{0, 130}}, {bulkOne, []int{1, 0}}, {bulkTwo, []int{34, 70}}},
 		low: []step{{lowTwo, []int{35, 3}}, {lowTwo, []int{0, 40}}, {lowOne, []int{1, 0}}, {lowTwo, []int{17, 34}}, {lowTwo, []int{0, 0}},
 			{lowOne, []int{0, 1}}},

@@ -49,8 +49,16 @@ type budget struct {
 // counting mutants are those of kernels that exchange counts.
 func counting(j *job) bool { return j.target.accesses(j.kernel, countRole) }
 
-// reporting mutants are those of accesses to a failure word or the host's.
-func reporting(j *job) bool { return j.target.roles.is(j.line, failureRole, statusRole) }
+// reporting mutants are those of accesses to a failure word or the host's, and of
+// the loop around one.
+func reporting(j *job) bool {
+	for line := j.line; line > j.line-20; line-- {
+		if len(j.target.roles[line]) > 0 {
+			return j.target.roles.is(line, failureRole, statusRole)
+		}
+	}
+	return false
+}
 
 var check = emu.Config{Mode: emu.Check, Seed: 1}
 
@@ -64,7 +72,9 @@ func budgets() []budget {
 	return []budget{
 		{"check", check, 1, slices.Concat(steps, []scenario{likeAbsent}, absences(absent), absences(alone),
 			[]scenario{tooMany(early), tooMany(bulk), tooMany(low), absentAt(signedWrap, moert.PhaseDispatch, way{low: true}),
-				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true})}), nil},
+				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true}),
+				absentBut(way{low: true}, headerSent), absentBut(way{low: true}, hiddenSent), absentBut(way{low: true}, routingSent),
+				absentBut(low, headerSent), absentBut(low, hiddenSent), absentBut(low, routingSent)}), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},
 		{"explore, PCT", emu.Config{Mode: emu.Explore, Seed: 3, Judge: emu.Judge{Schedule: emu.PCT}}, 1, steps, nil},

@@ -132,7 +132,16 @@ func (x *trial) run(r *rig, steps []step, before int) verdict {
 	if err := r.noFailure(); err != nil {
 		return verdict{byData, err.Error()}
 	}
+	low := 0
+	for i := range steps {
+		if steps[i].capacity == lowOne || steps[i].capacity == lowTwo {
+			low += layers
+		}
+	}
 	for id, list := range recs {
+		if err := r.lowEpochs(id, r.first+uint32(low)); err != nil && before == 0 {
+			return verdict{byData, err.Error()}
+		}
 		for _, rec := range list {
 			st := &steps[rec.step]
 			if err := r.check(id, rec, r.first+uint32(before+rec.step)+1, st, x.data[st][rec.layer]); err != nil {

@@ -36,6 +36,80 @@ var equivalences = []equivalence{
 		"to its memory that a fence would order. (The counts, which both transports share, are mutated over nvls.)"},
 	{"delete barrier", nil, lastBarrier, "Behind the last barrier of the counts' kernel one thread stores to a word of its own " +
 		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
+	{"one rank more", nil, looksOnly, "A thread that speaks with no peer loads words that it does not use, or looks whether the group " +
+		"has failed and tells its host, as every thread may."},
+	{"one rank fewer", nil, tellsMismatch, "A rank that launches another grid than a peer tells all but the last one of it. Every rank " +
+		"gets the same words: one that differs from any other finds out by itself, and those that do not differ from each other " +
+		"both differ from the one that does."},
+}
+
+// looksOnly says whether what more threads would execute, and nothing depends on
+// besides, stores nothing but a failure that they have seen.
+func looksOnly(j *job) bool {
+	f, i := j.at()
+	end := f.branch(i)
+	if cmp := f.Body[i].Cmp; end < 0 || f.Body[end].Target <= end || cmp != ptx.GT && cmp != ptx.GE {
+		return false
+	}
+	for k := i; k < f.Body[end].Target; k++ {
+		switch in := &f.Body[k]; in.Op {
+		case ptx.Ld:
+			if in.Space == ptx.Shared {
+				return false
+			}
+		case ptx.St, ptx.Atom, ptx.Red, ptx.BarSync, ptx.BarRed:
+			if !j.target.roles.is(in.Line, statusRole) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// tellsMismatch says whether it is the loop that tells all ranks of a grid
+// mismatch.
+func tellsMismatch(j *job) bool {
+	f, i := j.at()
+	if end := f.branch(i); end < 0 || f.Body[end].Target > i || !reporting(j) {
+		return false
+	}
+	for k := i; k > i-40 && k >= 0; k-- {
+		if n, ok := immediate(&f.Body[k]); ok && f.Body[k].Op == ptx.Or {
+			return n>>56 == gridsDiffer
+		}
+	}
+	return false
+}
+
+// body is a kernel's.
+type body struct{ *ptx.Func }
+
+// branch is the branch that a comparison is made for, -1 if it is made for
+// anything else, too.
+func (f body) branch(i int) int {
+	at, reg := -1, f.Body[i].Dst[0].Reg
+	for k := range f.Body {
+		in := &f.Body[k]
+		reads := slices.ContainsFunc(in.Src, func(o ptx.Operand) bool { return o.Kind == ptx.RegOperand && o.Reg == reg })
+		switch {
+		case k <= i || in.Guard.Reg != reg && !reads:
+		case in.Op != ptx.Bra || at >= 0:
+			return -1
+		default:
+			at = k
+		}
+	}
+	return at
+}
+
+// at is the instruction that was changed.
+func (j *job) at() (body, int) {
+	for _, f := range j.target.source.mod.Funcs {
+		if f.Name == j.kernel {
+			return body{f}, slices.IndexFunc(f.Body, func(in ptx.Instr) bool { return in.Line == j.line })
+		}
+	}
+	panic("no kernel " + j.kernel)
 }
 
 // overP2P says whether the mutated kernel is one that runs over p2p only.

@@ -167,6 +167,22 @@ func (r *rig) sent(id int, low bool) ([]byte, error) {
 	return append(all, epochs...), err
 }
 
+// lowEpochs wants the epoch of protocol ll's operations in the words of all
+// blocks, also of those that the last launch did not have.
+func (r *rig) lowEpochs(id int, epoch uint32) error {
+	n := 2 * 4 * r.prog.MaxBlocks // behind those of counts
+	words := make([]byte, n)
+	if err := r.ranks[id].d.Device().Read(words, r.ranks[id].control+driver.DevicePtr(r.prog.Layout.Epochs+uint64(n/2))); err != nil {
+		return err
+	}
+	for at := 0; at < n; at += 4 {
+		if got := binary.LittleEndian.Uint32(words[at:]); got != epoch {
+			return fmt.Errorf("rank %d: epoch word %d of protocol ll is %#x, not %#x", id, at/4, got, epoch)
+		}
+	}
+	return nil
+}
+
 // emptyStep wants a step without rows, which is what a failed one is.
 func (r *rig) emptyStep(id int, epoch uint32) error {
 	t := moert.Tensor{Ptr: r.ranks[id].d.Step().Total}
