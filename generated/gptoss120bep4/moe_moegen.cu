@@ -232,9 +232,13 @@ __device__ __forceinline__ uint32_t* epoch_word(uint32_t* epochs) {
   return epochs + size_t(blockIdx.x) * kRanks + threadIdx.x;
 }
 
+__device__ __forceinline__ uint32_t next_epoch(uint32_t* epochs) {
+  return threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+}
+
 __device__ __forceinline__ Turn begin_turn(const Group& g, uint32_t* epochs) {
   Turn turn;
-  turn.epoch = threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+  turn.epoch = next_epoch(epochs);
   turn.failed = has_failed(g);
   return turn;
 }
@@ -779,7 +783,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
                                const __grid_constant__ Bring bring) {
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
-  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  const Turn turn = {false, next_epoch(g.control->dispatch_epoch)};  // the counts tell of a failure
   const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
   if (!alive) return;  // and signal nothing
@@ -809,7 +813,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
                               const __grid_constant__ Bring bring) {
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
-  const Turn turn = begin_turn(g, g.control->dispatch_epoch);
+  const Turn turn = {false, next_epoch(g.control->dispatch_epoch)};  // the counts tell of a failure
   const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
   if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
   if (!alive) return;  // and signal nothing

@@ -87,9 +87,13 @@ __device__ __forceinline__ uint32_t* epoch_word(uint32_t* epochs) {
   return epochs + size_t(blockIdx.x) * kRanks + threadIdx.x;
 }
 
+__device__ __forceinline__ uint32_t next_epoch(uint32_t* epochs) {
+  return threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+}
+
 __device__ __forceinline__ Turn begin_turn(const Group& g, uint32_t* epochs) {
   Turn turn;
-  turn.epoch = threadIdx.x < kRanks ? *epoch_word(epochs) + 1 : 0;
+  turn.epoch = next_epoch(epochs);
   turn.failed = has_failed(g);
   return turn;
 }

@@ -376,6 +376,13 @@ func (y *try) afterwards(id int, phase moert.Phase, want word) error {
 	return err
 }
 
+// hastily is absent where ranks give up before a wait counts as a slow one.
+func hastily(phase moert.Phase, w way) scenario {
+	s := absent(phase, w)
+	s.name, s.patience = s.name+", hastily", hasty
+	return s
+}
+
 // alone leaves rank 0 without any peer, so that its threads give up at once
 // and of different ones: one of the failures is told, everywhere the same.
 func alone(phase moert.Phase, w way) scenario {

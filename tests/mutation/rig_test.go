@@ -108,6 +108,9 @@ type patience func(id int) time.Duration
 // patient ranks give up one after another, the first one first.
 func patient(id int) time.Duration { return time.Duration(id+1) * 20 * time.Millisecond }
 
+// hasty ranks give up before a wait is a slow one.
+func hasty(id int) time.Duration { return time.Duration(id+1) * 30 * time.Microsecond }
+
 // equallyPatient ranks give up at the same moment.
 func equallyPatient(int) time.Duration { return 20 * time.Millisecond }
 

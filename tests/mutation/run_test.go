@@ -49,6 +49,9 @@ type budget struct {
 // counting mutants are those of kernels that exchange counts.
 func counting(j *job) bool { return j.target.accesses(j.kernel, countRole) }
 
+// timing mutants are those of what waits are counted in.
+func timing(j *job) bool { return j.target.roles.is(j.line, controlRole) }
+
 // reporting mutants are those of accesses to a failure word or the host's, and of
 // the loop around one.
 func reporting(j *job) bool {
@@ -76,6 +79,7 @@ func budgets() []budget {
 				absentBut(way{low: true}, headerSent), absentBut(way{low: true}, hiddenSent), absentBut(way{low: true}, routingSent),
 				absentBut(low, headerSent), absentBut(low, hiddenSent), absentBut(low, routingSent)}), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
+		{"check", check, 1, absences(hastily), timing},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},
 		{"explore, PCT", emu.Config{Mode: emu.Explore, Seed: 3, Judge: emu.Judge{Schedule: emu.PCT}}, 1, steps, nil},
 		// That a pack arrives in part takes luck.

@@ -31,6 +31,11 @@ func failure(code int, phase moert.Phase, rank, peer int, epoch uint32) word {
 	return word(uint64(code)<<56 | uint64(phase)<<48 | uint64(rank)<<40 | uint64(peer)<<32 | uint64(epoch))
 }
 
+// slow is what a wait has to exceed to be counted, as in the kernels.
+const slow = 100 * time.Microsecond
+
+func (w word) code() int { return int(w >> 56) }
+
 // noticedBy is the rank that found it.
 func (w word) noticedBy() int { return int(w >> 40 & 0xff) }
 
@@ -83,6 +88,26 @@ func (r *rig) noFailure() error {
 		if own, status, err := r.words(id); err != nil || own != 0 || status != 0 {
 			return fmt.Errorf("rank %d: failure word %v, host's word %v: %v", id, own, status, err)
 		}
+		if err := r.slow(id, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slow wants so many slow waits counted, and nothing written beside the count.
+// Virtual time stands still while a wait can end, so that there is one at most:
+// of a rank that gives up, for all its threads together.
+func (r *rig) slow(id, waits int) error {
+	words := make([]byte, 64-24) // up to the Step
+	if err := r.ranks[id].d.Device().Read(words, r.ranks[id].control+24); err != nil {
+		return err
+	}
+	if got := binary.LittleEndian.Uint32(words); got != uint32(waits) {
+		return fmt.Errorf("rank %d has counted %d slow waits, not %d", id, got, waits)
+	}
+	if len(bytes.Trim(words[4:], "\x00")) > 0 {
+		return fmt.Errorf("rank %d: words beside its slow waits were written", id)
 	}
 	return nil
 }
@@ -123,6 +148,15 @@ func (r *rig) failed(told func(id int) bool, true_ ...word) error {
 		noticed[w.noticedBy()] = w
 	}
 	for id, w := range own {
+		if wait := r.patience(id); w.noticedBy() == id && w.code() == timedOut || wait <= slow {
+			waits := 1
+			if wait <= slow {
+				waits = 0
+			}
+			if err := r.slow(id, waits); err != nil {
+				return err
+			}
+		}
 		if w.noticedBy() == id && len(found) > 1 {
 			return fmt.Errorf("rank %d keeps %v, though another rank noticed something, too: %v", id, w, found)
 		}
