@@ -316,13 +316,14 @@ func (r *rank) combine(args moert.CombineArgs, last bool) error {
 	return nil
 }
 
-// capture makes the graph that replays launch.
-func (r *rank) capture() error {
+// capture makes the graph that replays launch, in place of an earlier one. Its
+// counts travel early, or with its first dispatch.
+func (r *rank) capture(early bool) error {
 	r.prefills, r.times = false, 1
-	if err := errors.Join(r.dispatcher.SetGraphed(true), r.stream.BeginCapture()); err != nil {
+	if err := errors.Join(r.closeGraph(), r.dispatcher.SetGraphed(true), r.stream.BeginCapture()); err != nil {
 		return err
 	}
-	enqueued := r.begin(moert.DeviceTokens(r.count.Ptr), r.config.early(0))
+	enqueued := r.begin(moert.DeviceTokens(r.count.Ptr), early)
 	if enqueued == nil {
 		enqueued = r.enqueue()
 	}

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"fmt"
+	"time"
 
 	moert "github.com/moegen/moegen/runtime"
 )
@@ -25,6 +26,9 @@ type Step struct {
 	Graph   bool   `json:"graph"`
 	Prefill bool   `json:"prefill"`
 	Ranks   []Rank `json:"ranks"`
+	// Took is the time from the first call to the end on all of this process's
+	// ranks.
+	Took time.Duration `json:"-"`
 }
 
 // Name is what to call the step.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	moert "github.com/moegen/moegen/runtime"
 )
@@ -75,7 +76,7 @@ func (x *run) steps(ctx context.Context) error {
 			index, graph = i-x.config.Steps, true
 		}
 		if graph && index == 0 {
-			err := x.drive(func(r *rank) error { return r.capture() })
+			err := x.drive(func(r *rank) error { return r.capture(x.config.early(0)) })
 			if err := x.agree(ctx, "capture", err); err != nil {
 				return fmt.Errorf("capture: %w", err)
 			}
@@ -118,6 +119,7 @@ func (x *run) step(ctx context.Context, i int, s Step, counts []int, early bool)
 	}
 	// The address of Combine's own buffer is known once it has run.
 	_, poisoned := x.ranks[0].combined[s.Prefill]
+	start := time.Now()
 	err := x.enqueue(ctx, s, counts, early)
 	if err == nil {
 		var failures []error
@@ -128,6 +130,7 @@ func (x *run) step(ctx context.Context, i int, s Step, counts []int, early bool)
 		}
 		err = errors.Join(failures...)
 	}
+	s.Took = time.Since(start)
 	if err == nil {
 		err = x.verify(references, &s, i, poisoned)
 	}

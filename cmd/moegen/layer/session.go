@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
@@ -14,7 +15,8 @@ import (
 // between.
 type Session struct {
 	*run
-	group *moert.LocalGroup
+	group    *moert.LocalGroup
+	captured int // the capacity of what was captured last; 0: nothing
 }
 
 // Open builds a session. Config's token counts and capacity are the most that
@@ -58,7 +60,7 @@ func (x *Session) Run(ctx context.Context, tokens [][]int, capacity, steps, repl
 			x.config.mostTokens(), capacity, most.mostTokens(), most.Capacity)
 	}
 	for _, r := range x.ranks {
-		if err := errors.Join(r.dispatcher.SetCapacity(capacity), r.closeGraph()); err != nil {
+		if err := r.dispatcher.SetCapacity(capacity); err != nil {
 			return nil, err
 		}
 	}
@@ -68,6 +70,62 @@ func (x *Session) Run(ctx context.Context, tokens [][]int, capacity, steps, repl
 	}
 	x.done += steps + replays
 	return x.result, nil
+}
+
+// Capture captures a step of up to capacity tokens a rank, for Replay, in place
+// of what was captured before. Its counts travel early, in a launch of their
+// own, or with its first dispatch.
+func (x *Session) Capture(capacity int, early bool) error {
+	if err := x.setCapacity(capacity); err != nil {
+		return err
+	}
+	x.captured = capacity
+	return x.drive(func(r *rank) error { return r.capture(early) })
+}
+
+// Replay runs and verifies a replay of what was captured last, whatever steps
+// have come since.
+func (x *Session) Replay(ctx context.Context, counts []int) (*Step, error) {
+	if x.captured == 0 {
+		return nil, errors.New("layer: nothing is captured")
+	}
+	return x.one(ctx, Step{Graph: true}, counts, x.captured, false)
+}
+
+// Eager runs and verifies a step that is not captured: if a rank brings more than
+// capacity, a prefill. Its counts travel as those of Capture.
+func (x *Session) Eager(ctx context.Context, counts []int, capacity int, early bool) (*Step, error) {
+	if err := x.setCapacity(capacity); err != nil {
+		return nil, err
+	}
+	return x.one(ctx, Step{Prefill: slices.Max(counts) > capacity}, counts, capacity, early)
+}
+
+func (x *Session) setCapacity(capacity int) error {
+	for _, r := range x.ranks {
+		if err := errors.Join(r.dispatcher.SetGraphed(true), r.dispatcher.SetCapacity(capacity)); err != nil {
+			return fmt.Errorf("rank %d: %w", r.id, err)
+		}
+	}
+	return nil
+}
+
+// one runs and verifies one step. The rows that are looked at are those that
+// the session was opened for, so that a graph copies them whatever comes.
+func (x *Session) one(ctx context.Context, s Step, counts []int, capacity int, early bool) (*Step, error) {
+	if most := x.config.mostTokens(); len(counts) != len(x.ranks) || slices.Max(counts) > most || s.Graph && slices.Max(counts) > capacity {
+		return nil, fmt.Errorf("layer: tokens %v, in a session of %d ranks for up to %d, and a capacity of %d", counts, len(x.ranks), most, capacity)
+	}
+	opened := x.config.Capacity
+	defer func() { x.config.Capacity = opened }()
+	x.config.Capacity = capacity
+	x.describe()
+	s.Index = x.done
+	if err := x.step(ctx, x.done, s, counts, early); err != nil {
+		return nil, err
+	}
+	x.done++
+	return &x.result.Steps[0], nil
 }
 
 // Close closes the dispatchers and the group.

@@ -1,0 +1,144 @@
+#!/bin/sh
+# Runs what needs GPUs: run.sh [RESULTS_DIR]. Exits with 1 if anything failed or
+# was skipped; the results are in RESULTS_DIR (default: results). One GPU is
+# enough for the probes, the rest needs two.
+#
+#   run.sh -l                  lists the steps
+#   MOEGEN_STEPS="soak fp8"    runs only these
+#   MOEGEN_SOAK_SECONDS=1800   how long the soak goes on (60)
+#   MOEGEN_TEST_KILLS=200      how many processes are ended (100)
+#   MOEGEN_GPU_REHEARSAL=1     no GPUs: the same flow on the emulator, with small sizes
+#
+# MOEGEN_TEST_SEED and MOEGEN_SOAK_SEED repeat what was random.
+set -u
+soak=${MOEGEN_SOAK_SECONDS:-60}
+kills=${MOEGEN_TEST_KILLS:-100}
+
+# The steps, those first that answer the most: name, seconds on two H100 or H200
+# (a step that hangs costs twice as many and 30), what it shows.
+steps="
+doctor          5 what the machine has
+growth         45 where GPU memory goes when dispatchers come and go
+models        100 five models over p2p and nccl, verified
+kills $((kills * 4)) processes that are ended at random; survivors go on
+soak $((soak + 15)) random steps of every kind, verified; leaks, drift
+deadline       30 what the check of deadlines costs
+fp8            30 dispatch in fp8 beside bf16
+latency        25 deepseek-v3 beside NCCL and the link
+steps          45 the host never waits, launches, memory, a missing rank
+bench          95 bench.sh: three models, with JSON and plots
+tune           90 bench.sh: plans for the generated models
+bytes           7 the emulator's PTX leaves the same bytes
+features-ll    80 specs of every feature, protocol ll
+features-bulk  80 the same, protocol bulk
+prefill-ll     10 prefills among replays, protocol ll
+prefill-bulk   10 the same, protocol bulk
+procs          20 one process a GPU
+torchrun       30 the same, started by torchrun
+probes          7 instructions against the record
+nccl            3 the real library
+driver          5 the seam over libcuda
+launch         10 what a launch takes
+"
+if [ "${1:-}" = -l ]; then
+	echo "$steps" | while read -r name seconds what; do [ -n "$name" ] && printf '%-13s %4d s  %s\n' "$name" "$seconds" "$what"; done
+	exit 0
+fi
+# A name that is mistyped on a rented machine would be found out too late.
+for name in ${MOEGEN_STEPS:-}; do
+	echo "$steps" | grep -q "^$name " || { echo "run.sh: no step $name; run.sh -l lists them" >&2; exit 2; }
+done
+
+mkdir -p "${1:-results}"
+results=$(CDPATH='' cd -- "${1:-results}" && pwd -P)
+cd "$(dirname "$0")" || exit 1
+export MOEGEN_RESULTS="$results" MOEGEN_CACHE_DIR="$PWD/cache"
+export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1
+if [ -z "${MOEGEN_NCCL:-}" ]; then
+	lib=$(python3 -c 'import nvidia.nccl as n; print(list(n.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null) || lib=
+	[ -n "$lib" ] && export MOEGEN_NCCL="$lib"
+fi
+rehearsal=${MOEGEN_GPU_REHEARSAL:-0}
+backend=cuda processes=cuda features=0/1,1/0,3,64/7,63/64 prefills=3,400/1,0/65,128/64,7/32 replays=20 patience=1
+[ "$rehearsal" = 1 ] && backend=emu processes= features=0/1,3/2 prefills=3,40/1,7/32 replays=2 patience=20
+failed=0
+log=$results/tests.txt
+: >"$log"
+began=$(date +%s)
+expect() { # how many seconds a step takes, and may take
+	expected=$(echo "$steps" | sed -n "s/^$1  *\([0-9]*\) .*/\1/p")
+	[ -n "$expected" ] || { echo "run.sh: step $1 is not in the list" >&2; exit 2; }
+	limit=$(((expected * 2 + 30) * patience))
+}
+step() {
+	name=$1
+	shift
+	case " ${MOEGEN_STEPS:-$name} " in *" $name "*) ;; *) return ;; esac
+	expect "$name"
+	echo "== $name: $*" | tee -a "$log"
+	start=$(date +%s)
+	timeout -k 5 "$limit" "$@" >step.txt 2>&1
+	status=$?
+	# A compiler's complaint or a goroutine dump can be long.
+	head -c 2000000 step.txt >>"$log"
+	word=ok
+	[ $status -eq 0 ] || word=FAIL
+	# Whoever rents GPUs and tests nothing on them wants to know.
+	grep -q 'SKIPPED\|no tests to run' step.txt && word="FAIL, skipped,"
+	[ "$word" = ok ] || failed=1
+	tail -n 30 step.txt | cut -c1-220
+	now=$(date +%s)
+	echo "$word $name (exit $status, $((now - start)) s of $expected; $((now - began)) s in all)" | tee -a "$log"
+}
+tests() {
+	name=$1 run=$2
+	shift 2
+	expect "$name"
+	step "$name" ./gpu.test -test.v -test.timeout "$((limit - 5))s" -test.run "^($run)\$" "$@"
+}
+step doctor ./moegen doctor
+tests growth TestGrowth
+tests models TestModels
+expect kills
+step kills env MOEGEN_TEST_KILLS="$kills" MOEGEN_TEST_BACKEND="$processes" ./join.test -test.v -test.run Campaign \
+	-test.timeout "$((limit - 5))s"
+tests soak TestSoak "-soak=${soak}s" "-soak-seed=${MOEGEN_SOAK_SEED:-0}"
+tests deadline TestDeadline
+tests fp8 TestFP8
+tests latency TestLatency
+tests steps TestSteps
+step bench ./bench.sh "$results" bench
+step tune ./bench.sh "$results" tune
+tests bytes TestSamePTXSameBytes
+for protocol in ll bulk; do
+	step "features-$protocol" ./moegen run -backend $backend -transport p2p,nccl -protocol $protocol -replays $replays \
+		-tokens $features features/*.yaml
+done
+for protocol in ll bulk; do
+	step "prefill-$protocol" ./moegen run -backend $backend -transport p2p,nccl -protocol $protocol -replays $replays \
+		-capacity 32 -tokens $prefills features/prefill.yaml
+done
+# One process for each GPU. Between emulated ones there is no NCCL.
+transports=p2p,nccl
+[ "$rehearsal" = 1 ] && transports=p2p
+step procs ./moegen run -procs 2 -backend $backend -transport $transports -replays $replays -tokens $features generated/deepseekv3ep2
+if command -v torchrun >/dev/null; then
+	step torchrun torchrun --no-python --nproc-per-node 2 ./moegen run -backend $backend -transport $transports \
+		-replays $replays -tokens $features generated/deepseekv3ep2
+fi
+tests probes TestProbes
+tests nccl TestNCCLAlone
+if [ "$rehearsal" != 1 ]; then
+	step driver ./cuda.test -test.v -test.run Real
+	step launch ./cuda.test -test.run '^$' -test.bench Real
+fi
+if [ "${MOEGEN_GPU_SHARE:-}" = 1 ] && [ -z "${MOEGEN_STEPS:-}" ]; then
+	# More ranks than there are GPUs: what several ranks do is at least run on one.
+	for model in deepseekv3ep8 qwen235bep8 gptoss120bep4 llama4maverickep8 mixtral8x7bep8; do
+		steps="$steps
+share-$model 20 shared"
+		step "share-$model" ./moegen run -backend $backend -share -sms 16 -transport p2p -replays $replays "generated/$model"
+	done
+fi
+rm -f step.txt
+exit $failed
