@@ -90,7 +90,7 @@ func TestNodes(t *testing.T) {
 					t.Errorf("%s, early %v: rank %d: the step is\n%s, not\n%s", way.kernels, early, rank, strings.Join(names, "\n"), strings.Join(want, "\n"))
 				}
 			}
-			eightfold(t, r, graphs, outs)
+			doubled(t, r, graphs, outs, layers, 1, 0, 5, 16)
 		}
 	}
 }
@@ -160,23 +160,25 @@ func captureStep(t *testing.T, r *rig, rank, layers int, early bool) ([]driver.G
 	return nodes, exec, rows.Hidden
 }
 
-// eightfold replays the graphs: each of three layers doubles tokens, since both
-// ranks yield them.
-func eightfold(t *testing.T, r *rig, graphs []driver.GraphExec, outs []moert.Tensor) {
+// doubled replays the graphs, some times: each of their layers doubles tokens,
+// since both ranks yield them. Tokens are numbers from 1 to 2, different with seed.
+func doubled(t *testing.T, r *rig, graphs []driver.GraphExec, outs []moert.Tensor, layers, replays, seed int, counts ...int) {
 	t.Helper()
-	counts := []int{5, 16}
 	hidden := make([][]byte, 2)
 	for rank, d := range r.d {
-		// bf16 numbers from 1 to 2.
-		for i := range counts[rank] * d.Program().HiddenDim {
-			hidden[rank] = binary.LittleEndian.AppendUint16(hidden[rank], 0x3f80+uint16(i%128))
+		for i := range counts[rank] * d.Program().HiddenDim { // bf16
+			hidden[rank] = binary.LittleEndian.AppendUint16(hidden[rank], 0x3f80+uint16((i+seed)%128))
 		}
 		count := binary.LittleEndian.AppendUint32(nil, uint32(counts[rank]))
 		if err := errors.Join(d.Device().Write(r.in[rank].hidden.Ptr, hidden[rank]), d.Device().Write(r.in[rank].routing.Ptr, count)); err != nil {
 			t.Fatal(err)
 		}
-		if err := graphs[rank].Launch(r.streams[rank]); err != nil {
-			t.Fatal(err)
+	}
+	for range replays {
+		for rank := range r.d {
+			if err := graphs[rank].Launch(r.streams[rank]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	r.synchronize(t)
@@ -186,8 +188,8 @@ func eightfold(t *testing.T, r *rig, graphs []driver.GraphExec, outs []moert.Ten
 			t.Fatal(err)
 		}
 		for i := 0; i < len(got); i += 2 {
-			// Three doublings add three to the exponent.
-			have, want := binary.LittleEndian.Uint16(got[i:]), binary.LittleEndian.Uint16(hidden[rank][i:])+3<<7
+			// A doubling adds one to the exponent.
+			have, want := binary.LittleEndian.Uint16(got[i:]), binary.LittleEndian.Uint16(hidden[rank][i:])+uint16(layers)<<7
 			if have != want {
 				t.Fatalf("rank %d: element %d is %#x, not %#x", rank, i/2, have, want)
 			}
