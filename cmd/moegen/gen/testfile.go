@@ -85,13 +85,13 @@ func testSourceOf(s *spec.Spec, pkg, importPath string, o *Options) ([]byte, err
 // q qualifies an exported name, given without the prefix.
 func (f *testFile) q(name string) string { return f.Q + f.exported(name) }
 
-// ExampleDoc, CapacityDoc, ShareDoc, TestDoc and RandomDoc are comments.
+// ExampleDoc, MostDoc, ShareDoc, TestDoc and RandomDoc are comments.
 func (f *testFile) ExampleDoc() string {
 	return "A step of one layer, to which every rank brings one token."
 }
 
-func (f *testFile) CapacityDoc() string {
-	return f.private("capacity") + " is how many tokens a rank may bring to the test's step."
+func (f *testFile) MostDoc() string {
+	return f.private("most") + " is how many tokens a rank brings to the test's step, at most."
 }
 
 func (f *testFile) ShareDoc() string {
@@ -115,8 +115,10 @@ func (f *testFile) RandomDoc() string {
 	return f.private("random") + " returns n random numbers of size bytes. Those of two or four bytes, as floating point of any type, are from 0.5 to 2 in magnitude."
 }
 
-// Capacity is two tokens where a rank may have so many.
-func (f *testFile) Capacity() int { return min(2, f.spec.MaxTokens) }
+// Most is two tokens where a rank may have so many. That is not the capacity:
+// protocol ll, which few tokens would get, can take minutes to emulate with more
+// than two ranks.
+func (f *testFile) Most() int { return min(2, f.spec.MaxTokens) }
 
 func (f *testFile) Ranks() int { return f.spec.EPSize }
 
@@ -171,13 +173,13 @@ func (f *testFile) Gathered() []testTensor {
 }
 
 func (f *testFile) rows(width int, t spec.DType) string {
-	return plain(shapeOf(f.private("capacity"), width, t))
+	return plain(shapeOf(f.private("most"), width, t))
 }
 
 func plain(shape string) string { return strings.ReplaceAll(shape, glue, " ") }
 
 func (f *testFile) PartialShape() string {
-	return plain(f.g.partial(f.exported("EPSize") + "*" + f.private("capacity")))
+	return plain(f.g.partial(f.exported("EPSize") + "*" + f.private("most")))
 }
 
 func (f *testFile) PartialSize() int { return f.spec.Combine.Wire.Size() }
