@@ -162,6 +162,7 @@ func TestModelRepo(t *testing.T) {
 	}
 	r.do("go", "build", "./...")
 	r.do("go", "vet", "./...")
+	r.do("go", "test", "./models/...")
 	wantRun := func(lines ...string) {
 		t.Helper()
 		out := r.do("go", "run", ".")
