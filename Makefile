@@ -6,6 +6,7 @@
 
 GO          ?= go
 STATICCHECK  = $(GO) tool -modfile=buildtools/go.mod staticcheck
+REVIVE       = $(GO) tool -modfile=buildtools/go.mod revive
 CLANGFORMAT  = .toolchain/bin/clang-format
 BUNDLE       = gpu-bundle
 
@@ -32,6 +33,7 @@ lint: toolchain
 	$(GO) vet ./...
 	$(GO) vet -tags nomulticast ./runtime/... ./cmd/...
 	$(STATICCHECK) ./...
+	$(REVIVE) -config buildtools/revive.toml -set_exit_status ./generated/...
 	$(CLANGFORMAT) --dry-run -Werror $$(git ls-files '*.cu' '*.c' '*.h' '*.cuh')
 
 fmt: toolchain

@@ -175,7 +175,7 @@ func TestKilledGenerate(t *testing.T) {
 		news := 0
 		for name, text := range w.contents() {
 			switch {
-			case strings.HasPrefix(name, ".moe_moegen."): // no Go file and no kernel to anybody
+			case strings.HasPrefix(name, ".moe_moegen"): // no Go file and no kernel to anybody
 			case text == states[hidden][name]:
 				news++
 			case text != states[3072-hidden][name]:

@@ -3,25 +3,29 @@
 // Package qwen30bfusedep2 exchanges the tokens of qwen3-30b-a3b's
 // mixture-of-experts layers between the 2 GPUs of an expert-parallel group.
 //
-// A rank brings T tokens to a step, at most 512 and not the same number on
-// every rank; G is the sum of T over the ranks. Dispatch gives every rank the
-// hidden states [G, 2048] bf16, routing [G, 8] int32 and probabilities
-// [G, 8] fp32 of all G tokens. The rank's experts turn them into partial sums
-// [G, 2048] bf16, of zeros where no expert of the rank was chosen, and Combine
-// gives every rank the sums over all ranks of its own T rows, finished as its
-// own comment says.
+// A rank brings T tokens to a step, 0 to 512 and not the same number on every
+// rank; G is the sum of T over the ranks. Dispatch gives every rank the hidden
+// states [G, 2048] bf16, routing [G, 8] int32 and probabilities [G, 8] fp32 of
+// all tokens. It does not look at the routing: which experts are a rank's is
+// for the caller to say. Its experts turn the tokens into partial sums
+// [G, 2048] bf16, zeros where a token chose none of them, and Combine gives
+// every rank the sums over all ranks of its own T rows, finished as
+// [Dispatcher.Combine] says.
 //
 // Transports, in order of preference: nvls, p2p, nccl.
 //
-//	group, err := moert.NewLocalGroup(devices...) // rank i on devices[i]
+//	drv, err := moert.Open(moert.Backend{Devices: qwen30bfusedep2.EPSize})       // GPUs if there are enough, else emulated ones
+//	group, err := moert.NewLocalGroup(drv.Devices()[:qwen30bfusedep2.EPSize]...) // rank i on GPU i; moert.Join for a process each
 //	err = group.Each(ctx, func(ctx context.Context, rank int) error {
 //		d, err := qwen30bfusedep2.NewDispatcher(ctx, group, rank)
 //		if err != nil {
 //			return err
 //		}
 //		defer d.Close()
+//		stream, err := d.Core().NewStream()
+//		hidden, err := d.NewHidden(qwen30bfusedep2.MaxTokens) // or HiddenAt, for memory of your own; the others likewise
 //		// For every step:
-//		err = d.BeginStep(stream, moert.HostTokens(n))
+//		err = d.NextStep(moert.HostTokens(t))
 //		// For every layer:
 //		g, err := d.Dispatch(stream, qwen30bfusedep2.Local{Hidden: hidden, Probs: probs, Routing: routing})
 //		experts(stream, g, d.PartialBuffer()) // yours
@@ -49,8 +53,9 @@ const (
 	MaxGathered = 1024 // rows of a gathered tensor, at most
 )
 
-// Hidden is the tokens' hidden states in device memory: [rows, 2048] bf16, rows
-// without gaps, 16-byte aligned. It does not own the memory.
+// Hidden is the tokens' hidden states, in device memory: [rows, 2048] bf16,
+// 4096 bytes a row without gaps, the first 16-byte aligned. It does not own the
+// memory.
 type Hidden struct {
 	t moert.Tensor
 }
@@ -70,8 +75,9 @@ func (h Hidden) Rows() int {
 	return h.t.Rows
 }
 
-// Probs is the tokens' routing probabilities in device memory: [rows, 8] fp32,
-// rows without gaps, 16-byte aligned. It does not own the memory.
+// Probs is the tokens' routing probabilities, in the order of Routing, in
+// device memory: [rows, 8] fp32, 32 bytes a row without gaps, the first 16-byte
+// aligned. It does not own the memory.
 type Probs struct {
 	t moert.Tensor
 }
@@ -91,9 +97,9 @@ func (p Probs) Rows() int {
 	return p.t.Rows
 }
 
-// Routing is the ids of the experts that the tokens are routed to in device
-// memory: [rows, 8] int32, rows without gaps, 16-byte aligned. It does not own
-// the memory.
+// Routing is the ids of the experts that the tokens are routed to, in device
+// memory: [rows, 8] int32, 32 bytes a row without gaps, the first 16-byte
+// aligned. It does not own the memory.
 type Routing struct {
 	t moert.Tensor
 }
@@ -113,9 +119,9 @@ func (r Routing) Rows() int {
 	return r.t.Rows
 }
 
-// Partial is one rank's sums over its own experts in device memory:
-// [rows, 2048] bf16, rows without gaps, 16-byte aligned. It does not own the
-// memory.
+// Partial is one rank's sums over its own experts, in device memory:
+// [rows, 2048] bf16, 4096 bytes a row without gaps, the first 16-byte aligned.
+// It does not own the memory.
 type Partial struct {
 	t moert.Tensor
 }
@@ -135,9 +141,9 @@ func (p Partial) Rows() int {
 	return p.t.Rows
 }
 
-// Output is what combine yields of the tokens in device memory:
-// [rows, 2048] fp8_e4m3, rows without gaps, 16-byte aligned. It does not own
-// the memory.
+// Output is what combine yields of the tokens, in device memory:
+// [rows, 2048] fp8_e4m3, 2048 bytes a row without gaps, the first 16-byte
+// aligned. It does not own the memory.
 type Output struct {
 	t moert.Tensor
 }
@@ -157,9 +163,9 @@ func (o Output) Rows() int {
 	return o.t.Rows
 }
 
-// OutputScales is the factors of Output, one for every 128 elements of a row in
-// device memory: [rows, 16] fp32, rows without gaps, 16-byte aligned. It does
-// not own the memory.
+// OutputScales is what Output has to be multiplied by, one factor for every 128
+// elements of a row, in device memory: [rows, 16] fp32, 64 bytes a row without
+// gaps, the first 16-byte aligned. It does not own the memory.
 type OutputScales struct {
 	t moert.Tensor
 }
@@ -180,8 +186,9 @@ func (s OutputScales) Rows() int {
 	return s.t.Rows
 }
 
-// NormWeight is RMSNorm's weight, one row in device memory: [1, 2048] bf16,
-// rows without gaps, 16-byte aligned. It does not own the memory.
+// NormWeight is RMSNorm's weight, one row, in device memory: [1, 2048] bf16,
+// 4096 bytes a row without gaps, the first 16-byte aligned. It does not own the
+// memory.
 type NormWeight struct {
 	t moert.Tensor
 }
@@ -203,8 +210,9 @@ func (w NormWeight) Rows() int {
 }
 
 // Local is what a rank brings to Dispatcher's Dispatch: its own T tokens, T as
-// given to BeginStep or NextStep. Each tensor has at least T rows; where the
-// host does not know T, at least the capacity.
+// given to NextStep or BeginStep, in the first rows of tensors that have at
+// least as many rows as the capacity: MaxTokens, unless SetCapacity has said
+// less. After Prefill T rows are enough.
 type Local struct {
 	Hidden  Hidden  // [T, 2048] bf16
 	Probs   Probs   // [T, 8] fp32
@@ -214,7 +222,7 @@ type Local struct {
 // Gathered is what Dispatch yields: the G tokens of all ranks, those of rank 0
 // first. The tensors are views of the dispatcher's buffers with room for
 // MaxGathered rows and are valid until the next Dispatch. How many rows to look
-// at is in device memory, at Step.Total.
+// at is in device memory, a uint32 at Step.Total.
 type Gathered struct {
 	Hidden  Hidden     // [G, 2048] bf16
 	Probs   Probs      // [G, 8] fp32
@@ -222,9 +230,9 @@ type Gathered struct {
 	Step    moert.Step // where kernels find the step's token counts
 }
 
-// Epilogue is what Combine works on the sums with, all of it required. Rows
-// belong to the rank's own T tokens; where the host does not know T there is
-// room for the capacity.
+// Epilogue is what Combine works on the sums with, all of it required. Rows are
+// of the rank's own T tokens, in tensors with at least as many rows as the
+// capacity; after Prefill T rows are enough.
 type Epilogue struct {
 	Residual Hidden     // [T, 2048] bf16: the residual stream
 	Weight   NormWeight // [1, 2048] bf16: of RMSNorm
@@ -237,20 +245,23 @@ type Combined struct {
 	Sum    Hidden       // [T, 2048] bf16: the row before RMSNorm, the new residual stream
 }
 
-// Dispatcher is one rank's end of the exchange. A step is BeginStep, then
-// Dispatch and Combine in turn, once a layer. These only enqueue kernels on the
-// stream: they neither wait nor allocate, and may be captured into a graph and
-// replayed with other token counts. All ranks enqueue the same operations in
-// the same order, each on one stream. A Dispatcher may be used by one goroutine
-// at a time.
+// Dispatcher is one rank's end of the exchange. A step is NextStep or
+// BeginStep, then Dispatch and Combine in turn, once a layer. These only
+// enqueue kernels on the stream: they neither wait nor allocate, and may be
+// captured into a graph (stream.BeginCapture) and replayed with other token
+// counts. All ranks enqueue the same operations in the same order, each on one
+// stream. A call out of turn, or with a tensor that does not do, is an error
+// before anything is launched; what goes wrong on the GPU is what Synchronize
+// returns. A Dispatcher may be used by one goroutine at a time.
 type Dispatcher struct {
 	core *moert.Dispatcher
 }
 
 // NewDispatcher builds a rank's dispatcher. All ranks of the group, which has
-// EPSize, call it, each in a goroutine of its own; it succeeds on all of them
-// or on none. It allocates everything that steps need and must not be called
-// inside a capture. Close it when it is no longer needed.
+// EPSize, call it, each in a goroutine or process of its own; it succeeds on
+// all of them or on none. It allocates everything that steps need and must not
+// be called inside a capture. Options are [moert.WithTransport],
+// [moert.WithTimeout] and others. Close it when it is no longer needed.
 func NewDispatcher(ctx context.Context, group moert.Group, rank int, opts ...moert.Option) (*Dispatcher, error) {
 	core, err := moert.NewDispatcher(ctx, group, rank, program, opts...)
 	if err != nil {
@@ -260,14 +271,16 @@ func NewDispatcher(ctx context.Context, group moert.Group, rank int, opts ...moe
 }
 
 // BeginStep tells every rank, on the GPU, how many tokens each rank brings to
-// the step. It comes before the step's first Dispatch.
+// the step: [moert.HostTokens] or [moert.DeviceTokens], which kernels read when
+// they run, at each replay of a graph too. It comes before the step's first
+// Dispatch, and is a launch that NextStep saves.
 func (d *Dispatcher) BeginStep(stream moert.Stream, tokens moert.Tokens) error {
 	return d.core.BeginStep(stream, tokens)
 }
 
 // NextStep says how many tokens the rank brings to the next step, and launches
 // nothing: the counts travel with the step's first Dispatch. Call it instead of
-// BeginStep where nobody needs the counts before.
+// BeginStep, unless kernels of yours need the counts before that.
 func (d *Dispatcher) NextStep(tokens moert.Tokens) error {
 	return d.core.NextStep(tokens)
 }
@@ -327,8 +340,9 @@ func (d *Dispatcher) CombineInto(stream moert.Stream, partial Partial, e Epilogu
 }
 
 // PartialBuffer is where experts should write their partial sums,
-// [G, 2048] bf16: Combine reads them there without a copy. Write to it between
-// Dispatch and Combine only; the other ranks read it until Combine has ended.
+// [G, 2048] bf16: Combine reads them there without a copy. Each token's row has
+// to be written, with zeros where it chose none of the rank's experts, between
+// Dispatch and Combine; the other ranks read it until Combine has ended.
 func (d *Dispatcher) PartialBuffer() Partial {
 	return Partial{d.core.PartialBuffer()}
 }
@@ -393,8 +407,8 @@ func (d *Dispatcher) NewOutputScales(rows int) (OutputScales, error) {
 	return OutputScales{t}, nil
 }
 
-// NewNormWeight allocates [1, 2048] bf16 on the rank's GPU, not cleared. The
-// dispatcher frees it when it is closed.
+// NewNormWeight allocates [1, 2048] bf16 on the rank's GPU, not cleared; rows
+// is 1. The dispatcher frees it when it is closed.
 func (d *Dispatcher) NewNormWeight(rows int) (NormWeight, error) {
 	t, err := d.core.NewTensor(rows, HiddenDim*2)
 	if err != nil {
@@ -415,8 +429,9 @@ func (d *Dispatcher) SetCapacity(tokens int) error {
 // SetGraphed says how steps run from now on, the same on all ranks. In graphed
 // mode, the default, a step begins with BeginStep or NextStep and may be
 // captured. Outside it a step begins with Prefill, brings up to MaxTokens
-// tokens, which the host knows, and must not be captured. A token's result has
-// the same bits either way, but for the order of sums.
+// tokens, which the host knows, and must not be captured; the capacity is
+// MaxTokens then. A token's result has the same bits either way, but for the
+// order of sums.
 func (d *Dispatcher) SetGraphed(graphed bool) error {
 	return d.core.SetGraphed(graphed)
 }
@@ -424,14 +439,16 @@ func (d *Dispatcher) SetGraphed(graphed bool) error {
 // Prefill begins a step outside graphs to which the rank brings so many tokens,
 // and returns in how many exchanges they travel, the same number on all ranks.
 // For each layer do Dispatch, experts and Combine that often, always with the
-// whole tensors: exchange i moves rows i times MaxTokens and on. It waits until
-// all ranks have called it.
+// whole tensors: exchange i moves rows i*MaxTokens to (i+1)*MaxTokens-1 of each
+// rank. It waits until all ranks have called it.
 func (d *Dispatcher) Prefill(ctx context.Context, tokens int) (exchanges int, err error) {
 	return d.core.Prefill(ctx, tokens)
 }
 
 // Synchronize waits for the stream and returns what went wrong in the steps on
-// it.
+// it: a [*moert.StepError] where a rank brought too many tokens and the step
+// was not done, a [*moert.FailedError] or [*moert.RankError] where a rank was
+// missing, after which all ranks need new dispatchers.
 func (d *Dispatcher) Synchronize(stream moert.Stream) error {
 	return d.core.Synchronize(stream)
 }
@@ -444,6 +461,7 @@ func (d *Dispatcher) Close() error {
 }
 
 // Core is the dispatcher without types, for what is the same for every model:
+// new streams, the rank's device, with which the host reads and writes memory,
 // its transport, and why others were refused.
 func (d *Dispatcher) Core() *moert.Dispatcher {
 	return d.core

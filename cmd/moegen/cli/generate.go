@@ -18,7 +18,7 @@ import (
 )
 
 const generateHelp = `Usage: moegen generate [-o DIR] [-package NAME] [-prefix NAME] [-no-ptx]
-                       [-nvcc PATH] [-M FILE] SPEC...
+                       [-no-test] [-nvcc PATH] [-M FILE] SPEC...
 
 Writes for each NAME.yaml, or directory with a moe.yaml, the files
 
@@ -28,6 +28,9 @@ Writes for each NAME.yaml, or directory with a moe.yaml, the files
   NAME_moegen.ptx    its kernels compiled, for the emulator and for machines
                      without nvcc
   NAME_moegen.json   what the others were made of
+  NAME_moegen_test.go
+                     a test of the dispatcher on emulated GPUs, and an example to
+                     copy; not with -no-test
 
 NAME_plan.yaml, which moegen tune writes, says how to launch the kernels.
 
@@ -126,6 +129,7 @@ func outputFlags(f *flag.FlagSet) *gen.Options {
 	f.StringVar(&o.Package, "package", "", "the package's `NAME` (default: $GOPACKAGE, or what the package's files say, or the directory's name)")
 	f.StringVar(&o.Prefix, "prefix", "", "start exported names with `NAME`, for several specs in one package")
 	f.BoolVar(&o.NoPTX, "no-ptx", false, "leave the PTX out: the package then needs nvcc where it runs")
+	f.BoolVar(&o.NoTest, "no-test", false, "leave the test and the example out")
 	return &o
 }
 

@@ -56,6 +56,7 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 			o.Prefix = old.Prefix
 		}
 		o.NoPTX = o.NoPTX || old.PTX == nil
+		o.NoTest = o.NoTest || old.NoTest
 	}
 	there, err := inspect(ctx, set.Dir, name, o.Check)
 	if err != nil {
@@ -67,14 +68,20 @@ func Generate(ctx context.Context, o Options) (*FileSet, error) {
 	set.manifest = &Manifest{
 		Generator: header, Moegen: version(), Templates: templates.Hash(),
 		Spec:    ManifestSpec{File: relative(set.Dir, o.SpecFile), Hash: s.Hash()},
-		Package: set.Package, Prefix: o.Prefix,
+		Package: set.Package, Prefix: o.Prefix, NoTest: o.NoTest,
 		Transports: names2strings(s.Transports), Kernels: Kernels(s),
 	}
 	if err := set.emit(ctx, s, &o, old); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.SpecFile, err)
 	}
-	if err := there.collisions(name+".go", set.Files[name+".go"]); err != nil {
-		return nil, err
+	for _, file := range []string{name + ".go", name + testSuffix} {
+		source, ok := set.Files[file]
+		if !ok {
+			continue // there is no test
+		}
+		if err := there.collisions(file, source); err != nil {
+			return nil, err
+		}
 	}
 	return set, nil
 }
@@ -99,6 +106,13 @@ func (set *FileSet) emit(ctx context.Context, s *spec.Spec, o *Options, old *Man
 		return err
 	}
 	set.Files[set.Name+".go"] = goSource
+	if !o.NoTest {
+		test, err := testSourceOf(s, set.Package, importPath(set.Dir, set.Package), o)
+		if err != nil {
+			return fmt.Errorf("generate %s: %w", set.Name+testSuffix, err)
+		}
+		set.Files[set.Name+testSuffix] = test
+	}
 	set.manifest.record(set.Files)
 	if set.Files[set.Name+".json"], err = set.manifest.encode(); err != nil {
 		return err

@@ -105,32 +105,56 @@ func (g *goPackage) gpus() string {
 
 func (g *goPackage) packageDoc(pkg string) string {
 	s := g.spec
+	all := "G is the sum of T over the ranks"
+	if s.Layout == spec.Padded {
+		all = "G is EPSize times the capacity, since each rank's rows come with padding behind them"
+	}
+	quantized := ""
+	if _, block := s.GatheredScale(); block > 0 {
+		quantized = ", their scales " + g.scales("G")
+	}
+	var fields []string
+	for _, f := range g.broughtFields() {
+		fields = append(fields, f+": "+strings.ToLower(f))
+	}
 	return fmt.Sprintf(`
 Package %[1]s exchanges the tokens of %[2]s's mixture-of-experts layers %[3]s.
 
-A rank brings T tokens to a step, at most %[4]d and not the same number on every rank; G is the sum of T over the ranks.
-Dispatch gives every rank the hidden states %[5]s, routing %[6]s and probabilities %[7]s of all G tokens.
-The rank's experts turn them into partial sums %[8]s, of zeros where no expert of the rank was chosen,
-and Combine gives every rank the sums over all ranks of its own T rows%[10]s.
+A rank brings T tokens to a step, 0 to %[4]d and not the same number on every rank; %[5]s.
+Dispatch gives every rank the hidden states %[6]s%[7]s, routing %[8]s and probabilities %[9]s of all tokens.
+It does not look at the routing: which experts are a rank's is for the caller to say.
+Its experts turn the tokens into partial sums %[10]s, zeros where a token chose none of them,
+and Combine gives every rank the sums over all ranks of its own T rows%[11]s.
 
-Transports, in order of preference: %[9]s.
+Transports, in order of preference: %[12]s.
 
-	group, err := moert.NewLocalGroup(devices...) // rank i on devices[i]
+	drv, err := moert.Open(moert.Backend{Devices: %[1]s.EPSize})       // GPUs if there are enough, else emulated ones
+	group, err := moert.NewLocalGroup(drv.Devices()[:%[1]s.EPSize]...) // rank i on GPU i; moert.Join for a process each
 	err = group.Each(ctx, func(ctx context.Context, rank int) error {
 		d, err := %[1]s.NewDispatcher(ctx, group, rank)
 		if err != nil {
 			return err
 		}
 		defer d.Close()
+		stream, err := d.Core().NewStream()
+		hidden, err := d.New%[13]s(%[1]s.MaxTokens) // or %[13]sAt, for memory of your own; the others likewise
 		// For every step:
-		err = d.BeginStep(stream, moert.HostTokens(n))
+		err = d.NextStep(moert.HostTokens(t))
 		// For every layer:
-		g, err := d.Dispatch(stream, %[1]s.Local{Hidden: hidden, Probs: probs, Routing: routing})
+		g, err := d.Dispatch(stream, %[1]s.Local{%[14]s})
 		experts(stream, g, d.PartialBuffer()) // yours
-		out, err := d.Combine(stream, d.PartialBuffer()%[11]s)
+		out, err := d.Combine(stream, d.PartialBuffer()%[15]s)
 		// At the end:
 		return d.Synchronize(stream)
 	})
-`, pkg, s.Model, g.gpus(), s.MaxTokens, g.payload("G"), g.routing("G"), g.probs("G"), g.partial("G"),
-		strings.Join(names2strings(s.Transports), ", "), g.finished(), g.epilogueArgument(pkg))
+`, pkg, s.Model, g.gpus(), s.MaxTokens, all, g.payload("G"), quantized, g.routing("G"), g.probs("G"), g.partial("G"), g.finished(),
+		strings.Join(names2strings(s.Transports), ", "), g.brings(), strings.Join(fields, ", "), g.epilogueArgument(pkg))
+}
+
+// broughtFields names what a rank brings to Dispatch.
+func (g *goPackage) broughtFields() []string {
+	if g.brings() == "Quantized" {
+		return []string{"Hidden", "Scales", "Probs", "Routing"}
+	}
+	return []string{"Hidden", "Probs", "Routing"}
 }

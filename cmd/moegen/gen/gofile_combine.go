@@ -84,14 +84,14 @@ func (g *goPackage) combineTensors() []tensor {
 	var list []tensor
 	bytes := func(t spec.DType) jen.Code { return jen.Id(g.exported("HiddenDim")).Op("*").Lit(t.Size()) }
 	if g.outputType() == "Output" {
-		list = append(list, tensor{"Output", "o", g.output("rows"), "what combine yields of the tokens", bytes(g.spec.Combine.Output)})
+		list = append(list, tensor{"Output", "o", g.output("rows"), "what combine yields of the tokens", bytes(g.spec.Combine.Output), g.spec.OutputRowBytes()})
 	}
 	if g.spec.OutputScaleRowBytes() > 0 {
-		list = append(list, tensor{"OutputScales", "s", g.outputScales("rows"), "the factors of Output, one for every 128 elements of a row",
-			jen.Id(g.exported("HiddenDim")).Op("/").Lit(128).Op("*").Lit(4)})
+		list = append(list, tensor{"OutputScales", "s", g.outputScales("rows"), "what Output has to be multiplied by, one factor for every 128 elements of a row",
+			jen.Id(g.exported("HiddenDim")).Op("/").Lit(128).Op("*").Lit(4), g.spec.OutputScaleRowBytes()})
 	}
 	if g.spec.Combine.Has(spec.RMSNorm) {
-		list = append(list, tensor{"NormWeight", "w", g.weight(), "RMSNorm's weight, one row", bytes(g.spec.Combine.RMSNorm.Weight)})
+		list = append(list, tensor{"NormWeight", "w", g.weight(), "RMSNorm's weight, one row", bytes(g.spec.Combine.RMSNorm.Weight), g.spec.HiddenDim * g.spec.Combine.RMSNorm.Weight.Size()})
 	}
 	return list
 }
@@ -113,8 +113,8 @@ func (g *goPackage) combineTypes() {
 	}
 	if fields := g.operandFields(); len(fields) > 0 {
 		name := g.exported("Epilogue")
-		structOf(name, fmt.Sprintf(`%s is what Combine works on the sums with, all of it required. Rows belong to the rank's own T tokens; where the host does not know T
-there is room for the capacity.`, name), fields)
+		structOf(name, fmt.Sprintf(`%s is what Combine works on the sums with, all of it required. Rows are of the rank's own T tokens,
+in tensors with at least as many rows as the capacity; after Prefill T rows are enough.`, name), fields)
 	}
 	name := g.exported("Combined")
 	structOf(name, fmt.Sprintf("%s is what Combine yields of the rank's own T tokens.", name), g.resultFields())
@@ -151,7 +151,7 @@ func (g *goPackage) finished() string {
 	if !g.fused() {
 		return ""
 	}
-	return ", finished as its own comment says"
+	return ", finished as [Dispatcher.Combine] says"
 }
 
 // epilogueArgument is what a call of Combine has beside the partial sums.

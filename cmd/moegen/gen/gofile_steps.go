@@ -10,12 +10,12 @@ import (
 func (g *goPackage) steps() {
 	local, gathered := g.exported("Local"), g.exported("Gathered")
 
-	g.method("BeginStep", `BeginStep tells every rank, on the GPU, how many tokens each rank brings to the step. It comes before the step's first Dispatch.`).
+	g.method("BeginStep", `BeginStep tells every rank, on the GPU, how many tokens each rank brings to the step: [moert.HostTokens] or [moert.DeviceTokens], which kernels read when they run, at each replay of a graph too. It comes before the step's first Dispatch, and is a launch that NextStep saves.`).
 		Params(stream(), jen.Id("tokens").Add(rt("Tokens"))).Error().Block(
 		jen.Return(core("BeginStep", jen.Id("stream"), jen.Id("tokens"))))
 	g.Line()
 
-	g.method("NextStep", `NextStep says how many tokens the rank brings to the next step, and launches nothing: the counts travel with the step's first Dispatch. Call it instead of BeginStep where nobody needs the counts before.`).
+	g.method("NextStep", `NextStep says how many tokens the rank brings to the next step, and launches nothing: the counts travel with the step's first Dispatch. Call it instead of BeginStep, unless kernels of yours need the counts before that.`).
 		Params(jen.Id("tokens").Add(rt("Tokens"))).Error().Block(
 		jen.Return(core("NextStep", jen.Id("tokens"))))
 	g.Line()
@@ -61,13 +61,16 @@ func literal(of *jen.Statement, fields ...jen.Code) *jen.Statement {
 func (g *goPackage) buffers() {
 	partial := g.exported("Partial")
 	g.method("PartialBuffer", fmt.Sprintf(`PartialBuffer is where experts should write their partial sums, %s: Combine reads them there without a copy.
-Write to it between Dispatch and Combine only; the other ranks read it until Combine has ended.`, g.partial("G"))).
+Each token's row has to be written, with zeros where it chose none of the rank's experts, between Dispatch and Combine; the other ranks read it until Combine has ended.`, g.partial("G"))).
 		Params().Id(partial).Block(jen.Return(jen.Id(partial).Values(core("PartialBuffer"))))
 	g.Line()
 
 	for _, t := range g.tensorTypes() {
-		name := g.exported(t.name)
-		g.method("New"+t.name, fmt.Sprintf(`New%s allocates %s on the rank's GPU, not cleared. The dispatcher frees it when it is closed.`, t.name, t.shape)).
+		name, only := g.exported(t.name), ""
+		if t.name == "NormWeight" {
+			only = "; rows is 1"
+		}
+		g.method("New"+t.name, fmt.Sprintf(`New%s allocates %s on the rank's GPU, not cleared%s. The dispatcher frees it when it is closed.`, t.name, t.shape, only)).
 			Params(jen.Id("rows").Int()).Params(jen.Id(name), jen.Error()).Block(
 			jen.List(jen.Id("t"), jen.Err()).Op(":=").Add(core("NewTensor", jen.Id("rows"), t.row)),
 			returnIfErr(jen.Id(name).Values()),
@@ -94,17 +97,17 @@ The default is %[1]s. A step is begun anew after it.`, g.exported("MaxTokens")))
 	g.Line()
 
 	g.method("SetGraphed", fmt.Sprintf(`SetGraphed says how steps run from now on, the same on all ranks. In graphed mode, the default, a step begins with BeginStep or NextStep and may be captured.
-Outside it a step begins with Prefill, brings up to %s tokens, which the host knows, and must not be captured. A token's result has the same bits either way, but for the order of sums.`, g.maxPrefill())).
+Outside it a step begins with Prefill, brings up to %s tokens, which the host knows, and must not be captured; the capacity is %s then. A token's result has the same bits either way, but for the order of sums.`, g.maxPrefill(), g.exported("MaxTokens"))).
 		Params(jen.Id("graphed").Bool()).Error().Block(jen.Return(core("SetGraphed", jen.Id("graphed"))))
 	g.Line()
 
 	g.method("Prefill", fmt.Sprintf(`Prefill begins a step outside graphs to which the rank brings so many tokens, and returns in how many exchanges they travel, the same number on all ranks.
-For each layer do Dispatch, experts and Combine that often, always with the whole tensors: exchange i moves rows i times %s and on. It waits until all ranks have called it.`, g.exported("MaxTokens"))).
+For each layer do Dispatch, experts and Combine that often, always with the whole tensors: exchange i moves rows i*%[1]s to (i+1)*%[1]s-1 of each rank. It waits until all ranks have called it.`, g.exported("MaxTokens"))).
 		Params(jen.Id("ctx").Qual("context", "Context"), jen.Id("tokens").Int()).Params(jen.Id("exchanges").Int(), jen.Err().Error()).Block(
 		jen.Return(core("Prefill", jen.Id("ctx"), jen.Id("tokens"))))
 	g.Line()
 
-	g.method("Synchronize", `Synchronize waits for the stream and returns what went wrong in the steps on it.`).
+	g.method("Synchronize", `Synchronize waits for the stream and returns what went wrong in the steps on it: a [*moert.StepError] where a rank brought too many tokens and the step was not done, a [*moert.FailedError] or [*moert.RankError] where a rank was missing, after which all ranks need new dispatchers.`).
 		Params(stream()).Error().Block(jen.Return(core("Synchronize", jen.Id("stream"))))
 	g.Line()
 
@@ -112,7 +115,7 @@ For each layer do Dispatch, experts and Combine that often, always with the whol
 		Params().Error().Block(jen.Return(core("Close")))
 	g.Line()
 
-	g.method("Core", `Core is the dispatcher without types, for what is the same for every model: its transport, and why others were refused.`).
+	g.method("Core", `Core is the dispatcher without types, for what is the same for every model: new streams, the rank's device, with which the host reads and writes memory, its transport, and why others were refused.`).
 		Params().Op("*").Add(rt("Dispatcher")).Block(jen.Return(jen.Id("d").Dot("core")))
 	g.Line()
 }

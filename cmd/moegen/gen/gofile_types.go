@@ -38,6 +38,7 @@ type tensor struct {
 	shape      string
 	what       string
 	row        jen.Code // bytes of a row
+	bytes      int      // the same
 }
 
 // tensorTypes are the types of the tensors, each once.
@@ -45,10 +46,10 @@ func (g *goPackage) tensorTypes() []tensor {
 	s := g.spec
 	bytes := func(width string, t spec.DType) jen.Code { return jen.Id(g.exported(width)).Op("*").Lit(t.Size()) }
 	all := []tensor{
-		{"Hidden", "h", g.hidden("rows"), "the tokens' hidden states", bytes("HiddenDim", s.DType)},
-		{"Probs", "p", g.probs("rows"), "the tokens' routing probabilities", bytes("TopK", s.ProbsDType)},
-		{"Routing", "r", g.routing("rows"), "the ids of the experts that the tokens are routed to", bytes("TopK", s.RoutingDType)},
-		{"Partial", "p", g.partial("rows"), "one rank's sums over its own experts", bytes("HiddenDim", s.Combine.Wire)},
+		{"Hidden", "h", g.hidden("rows"), "the tokens' hidden states", bytes("HiddenDim", s.DType), s.HiddenRowBytes()},
+		{"Probs", "p", g.probs("rows"), "the tokens' routing probabilities, in the order of Routing", bytes("TopK", s.ProbsDType), s.ProbsRowBytes()},
+		{"Routing", "r", g.routing("rows"), "the ids of the experts that the tokens are routed to", bytes("TopK", s.RoutingDType), s.RoutingRowBytes()},
+		{"Partial", "p", g.partial("rows"), "one rank's sums over its own experts", bytes("HiddenDim", s.Combine.Wire), s.WireRowBytes()},
 	}
 	if t, block := s.GatheredScale(); block > 0 {
 		payload := bytes("HiddenDim", s.PayloadDType())
@@ -56,9 +57,9 @@ func (g *goPackage) tensorTypes() []tensor {
 			payload = jen.Id(g.exported("HiddenDim")).Op("/").Lit(2)
 		}
 		all = append(all,
-			tensor{"Quantized", "q", g.payload("rows"), "the tokens' quantised hidden states", payload},
-			tensor{"Scales", "s", g.scales("rows"), fmt.Sprintf("the factors of quantised hidden states, one for every %d elements of a row", block),
-				jen.Id(g.exported("HiddenDim")).Op("/").Lit(block).Op("*").Lit(t.Size())})
+			tensor{"Quantized", "q", g.payload("rows"), "the tokens' quantised hidden states", payload, s.PayloadRowBytes()},
+			tensor{"Scales", "s", g.scales("rows"), fmt.Sprintf("what Quantized has to be multiplied by, one factor for every %d elements of a row", block),
+				jen.Id(g.exported("HiddenDim")).Op("/").Lit(block).Op("*").Lit(t.Size()), s.ScaleRowBytes()})
 	}
 	return append(all, g.combineTensors()...)
 }
@@ -68,7 +69,7 @@ func (g *goPackage) tensorTypes() []tensor {
 func (g *goPackage) tensors() {
 	for _, t := range g.tensorTypes() {
 		name := g.exported(t.name)
-		doc(g, fmt.Sprintf("%s is %s in device memory: %s, rows without gaps, 16-byte aligned. It does not own the memory.", name, t.what, t.shape))
+		doc(g, fmt.Sprintf("%s is %s, in device memory: %s, %d bytes a row without gaps, the first 16-byte aligned. It does not own the memory.", name, t.what, t.shape, t.bytes))
 		g.Type().Id(name).Struct(jen.Id("t").Add(rt("Tensor")))
 		g.Line()
 		doc(g, fmt.Sprintf("%sAt is the %s that the caller keeps at ptr, on the rank's own GPU.", name, name))
@@ -100,8 +101,9 @@ func (g *goPackage) exchangeTypes() {
 		}
 		return append(fields, field("Probs", "Probs", g.probs(rows)), field("Routing", "Routing", g.routing(rows)))
 	}
-	doc(g, fmt.Sprintf(`%s is what a rank brings to %s's Dispatch: its own T tokens, T as given to BeginStep or NextStep.
-Each tensor has at least T rows; where the host does not know T, at least the capacity.`, local, g.exported("Dispatcher")))
+	doc(g, fmt.Sprintf(`%s is what a rank brings to %s's Dispatch: its own T tokens, T as given to NextStep or BeginStep, in the first rows of tensors
+that have at least as many rows as the capacity: %s, unless SetCapacity has said less. After Prefill T rows are enough.`,
+		local, g.exported("Dispatcher"), g.exported("MaxTokens")))
 	g.Type().Id(local).Struct(fields(g.brings(), "T")...)
 	g.Line()
 	order := "those of rank 0 first"
@@ -112,7 +114,7 @@ Each tensor has at least T rows; where the host does not know T, at least the ca
 		order += "; the routing of rows without a token is -1"
 	}
 	doc(g, fmt.Sprintf(`%s is what Dispatch yields: the G tokens of all ranks, %s. The tensors are views of the dispatcher's buffers
-with room for %s rows and are valid until the next Dispatch. How many rows to look at is in device memory, at Step.Total.`,
+with room for %s rows and are valid until the next Dispatch. How many rows to look at is in device memory, a uint32 at Step.Total.`,
 		gathered, order, g.exported("MaxGathered")))
 	g.Type().Id(gathered).Struct(append(fields(g.gathers(), "G"),
 		jen.Id("Step").Add(rt("Step")).Comment("where kernels find the step's token counts"))...)

@@ -22,6 +22,7 @@ type Manifest struct {
 	Spec       ManifestSpec      `json:"spec"`
 	Package    string            `json:"package"`
 	Prefix     string            `json:"prefix,omitempty"`
+	NoTest     bool              `json:"no_test,omitempty"`
 	Transports []string          `json:"transports"`
 	Kernels    []Kernel          `json:"kernels"`
 	PTX        *ManifestPTX      `json:"ptx,omitempty"`

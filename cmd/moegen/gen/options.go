@@ -37,11 +37,13 @@ type Options struct {
 	Prefix string
 	// NoPTX leaves the PTX out. The package then needs nvcc where it runs.
 	NoPTX bool
+	// NoTest leaves the test out.
+	NoTest bool
 	// NVCC is the path of the CUDA compiler. The default is what nvcc.Find finds.
 	NVCC string
 
-	// Check generates for Compare: nothing is compiled, and Prefix and NoPTX
-	// are what they were at the last Generate.
+	// Check generates for Compare: nothing is compiled, and Prefix, NoPTX
+	// and NoTest are what they were at the last Generate.
 	Check bool
 }
 

@@ -23,6 +23,7 @@ import (
 type target struct {
 	fset  *token.FileSet
 	files []*ast.File // of one package; tests in it included
+	tests []*ast.File // of its external test package
 }
 
 // inspect reads the Go files in dir, but for those that the output called name
@@ -43,7 +44,7 @@ func inspect(ctx context.Context, dir, name string, quick bool) (*target, error)
 		} else if err != nil {
 			return nil, fmt.Errorf("read the package that is there: %w", err)
 		}
-		if base == name+".go" && bearsHeader(base, data) || slices.Contains(abandoned, base) {
+		if (base == name+".go" || base == name+testSuffix) && bearsHeader(base, data) || slices.Contains(abandoned, base) {
 			continue
 		}
 		// A file with syntax errors still tells its package and most of its
@@ -53,8 +54,11 @@ func inspect(ctx context.Context, dir, name string, quick bool) (*target, error)
 			return nil, fmt.Errorf("read the package that is there: %w", err)
 		}
 		pkg := f.Name.Name
-		external := strings.HasSuffix(path, "_test.go") && strings.HasSuffix(pkg, "_test")
-		if pkg != "" && pkg != "_" && !external {
+		switch {
+		case pkg == "" || pkg == "_":
+		case strings.HasSuffix(path, testSuffix) && strings.HasSuffix(pkg, testPackage):
+			t.tests = append(t.tests, f)
+		default:
 			t.files = append(t.files, f)
 		}
 	}
@@ -112,7 +116,7 @@ func (t *target) packageName(o *Options, dir string, old *Manifest) (string, err
 	name, because := o.Package, "-package says"
 	if name == "" && o.GoPackage != "" {
 		// A go:generate line may stand in an external test file.
-		name, because = strings.TrimSuffix(o.GoPackage, "_test"), "$GOPACKAGE says"
+		name, because = strings.TrimSuffix(o.GoPackage, testPackage), "$GOPACKAGE says"
 	}
 	for _, f := range t.files {
 		if name == "" {
@@ -165,13 +169,17 @@ func (e *CollisionError) Error() string {
 		}
 		fmt.Fprintf(&b, "%s: %s is declared here and in the generated %s\n", c.Pos, c.Name, e.File)
 	}
-	b.WriteString("give the generated names a prefix with -prefix, or a package of their own with -o DIR")
+	if strings.HasSuffix(e.File, testSuffix) {
+		b.WriteString("rename yours, or leave the generated test out with -no-test")
+	} else {
+		b.WriteString("give the generated names a prefix with -prefix, or a package of their own with -o DIR")
+	}
 	return b.String()
 }
 
 // collisions reports which identifiers of the generated source the package has
-// already. Within a package, what one file imports must not be what another
-// declares.
+// already, or its external test package where the source belongs to that. Within
+// a package, what one file imports must not be what another declares.
 func (t *target) collisions(file string, source []byte) error {
 	f, err := parser.ParseFile(token.NewFileSet(), file, source, parser.SkipObjectResolution)
 	if err != nil {
@@ -179,7 +187,11 @@ func (t *target) collisions(file string, source []byte) error {
 	}
 	ourDecls, ourImports := declarations(f), imports(f)
 	e := &CollisionError{File: file}
-	for _, f := range t.files {
+	among := t.files
+	if strings.HasSuffix(file, testSuffix) && strings.HasSuffix(f.Name.Name, testPackage) {
+		among = t.tests
+	}
+	for _, f := range among {
 		theirs := declarations(f)
 		for name, pos := range theirs {
 			_, declared := ourDecls[name]

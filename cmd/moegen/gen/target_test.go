@@ -98,6 +98,10 @@ func TestCollisions(t *testing.T) {
 	for _, tc := range []struct{ name, archive, want string }{
 		{"none", module + "-- a.go --\npackage p\n\nimport \"context\"\n\nvar _ context.Context\n\nfunc init() {}\n", ""},
 		{"an external test", module + "-- a_test.go --\npackage p_test\n\ntype Dispatcher int\n", ""},
+		{"an external test's test", module + "-- a_test.go --\npackage moepkg_test\n\nfunc TestDispatcher() {}\n", "a_test.go:3:6 TestDispatcher"},
+		{"an external test's import", module + "-- a_test.go --\npackage moepkg_test\n\nimport \"example.com/step\"\n", "a_test.go:3:8 step"},
+		{"a test in the package", module + "-- a_test.go --\npackage p\n\nfunc TestDispatcher() {}\n", ""},
+		{"a test in the package, without a module", "-- a_test.go --\npackage p\n\nfunc TestDispatcher() {}\n", "a_test.go:3:6 TestDispatcher"},
 		{"a method of another type", module + "-- a.go --\npackage p\n\ntype T int\n\nfunc (T) Dispatch() {}\n", ""},
 		{"a type", module + "-- a.go --\npackage p\n\ntype Hidden struct{}\n\nfunc (Hidden) Ptr() {}\n", "a.go:3:6 Hidden"},
 		{"a constant in a test", module + "-- a_test.go --\npackage p\n\nconst (\n\tA = 1\n\tTopK = 2\n)\n", "a_test.go:5:2 TopK"},
@@ -118,7 +122,11 @@ func TestCollisions(t *testing.T) {
 				for _, c := range e.Collisions {
 					got = append(got, filepath.Base(c.Pos)+" "+c.Name)
 				}
-				if !strings.Contains(err.Error(), "-prefix") {
+				way := "-prefix"
+				if strings.HasSuffix(e.File, "_test.go") {
+					way = "-no-test"
+				}
+				if !strings.Contains(err.Error(), way) {
 					t.Errorf("the error does not say what to do: %v", err)
 				}
 			} else if err != nil {

@@ -48,10 +48,12 @@ func TestCheck(t *testing.T) {
 	}{
 		{"nothing", func(*testing.T, string) {}, ""},
 		{"a comment in the spec", put("moe.yaml", "# new\n"+small), ""},
-		{"the spec", put("moe.yaml", strings.Replace(small, "1024", "2048", 1)), "moe_moegen.cu stale, moe_moegen.go stale, moe_moegen.h stale, moe_moegen.json stale"},
+		{"the spec", put("moe.yaml", strings.Replace(small, "1024", "2048", 1)), "moe_moegen.cu stale, moe_moegen.go stale, moe_moegen.h stale, moe_moegen_test.go stale, moe_moegen.json stale"},
 		{"an edited file", edit("moe_moegen.go", "512", "513"), "moe_moegen.go edited"},
 		{"edited kernels", edit("moe_moegen.cu", "kRanks = 2", "kRanks = 3"), "moe_moegen.cu edited"},
 		{"a missing file", remove("moe_moegen.cu"), "moe_moegen.cu missing"},
+		{"a missing test", remove("moe_moegen_test.go"), "moe_moegen_test.go missing"},
+		{"an edited test", edit("moe_moegen_test.go", "testing", "testing "), "moe_moegen_test.go edited"},
 		{"a missing manifest", remove("moe_moegen.json"), "moe_moegen.json missing"},
 		{"a conflict in the manifest", edit("moe_moegen.json", `  "spec"`, "<<<<<<< HEAD\n"), "moe_moegen.json stale"},
 	} {
@@ -106,7 +108,7 @@ func TestOrphans(t *testing.T) {
 	old := func(o *gen.Options) { o.SpecFile, o.Prefix = filepath.Join(dir, "old.yaml"), "Old" }
 	generate(t, dir)
 	generate(t, dir, old)
-	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json old.yaml old_moegen.cu old_moegen.go old_moegen.h old_moegen.json"; got != want {
+	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json moe_moegen_test.go old.yaml old_moegen.cu old_moegen.go old_moegen.h old_moegen.json old_moegen_test.go"; got != want {
 		t.Fatalf("generated %s, want %s", got, want)
 	}
 	if got := states(t, dir); got != "" {
@@ -117,13 +119,13 @@ func TestOrphans(t *testing.T) {
 		os.WriteFile(filepath.Join(dir, "old_moegen.cu"), []byte(foreign), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := states(t, dir), "old_moegen.go orphaned, old_moegen.h orphaned, old_moegen.json orphaned"; got != want {
+	if got, want := states(t, dir), "old_moegen.go orphaned, old_moegen.h orphaned, old_moegen_test.go orphaned, old_moegen.json orphaned"; got != want {
 		t.Errorf("check says %q, want %q", got, want)
 	}
-	if r := generate(t, dir); len(r.Removed) != 3 || len(r.Written) != 0 {
+	if r := generate(t, dir); len(r.Removed) != 4 || len(r.Written) != 0 {
 		t.Errorf("the report is %+v", r)
 	}
-	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json old_moegen.cu"; got != want {
+	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json moe_moegen_test.go old_moegen.cu"; got != want {
 		t.Errorf("left are %s, want %s", got, want)
 	}
 }
@@ -136,7 +138,7 @@ func TestRenamedSpec(t *testing.T) {
 		t.Fatal(err)
 	}
 	generate(t, dir, func(o *gen.Options) { o.SpecFile = filepath.Join(dir, "new.yaml") })
-	if got, want := files(t, dir), "new.yaml new_moegen.cu new_moegen.go new_moegen.h new_moegen.json"; got != want {
+	if got, want := files(t, dir), "new.yaml new_moegen.cu new_moegen.go new_moegen.h new_moegen.json new_moegen_test.go"; got != want {
 		t.Errorf("left are %s, want %s", got, want)
 	}
 }
