@@ -39,9 +39,6 @@ const (
 	warpBudget = 4096 // instructions of a warp before the next warp's turn
 )
 
-// pollEntry remembers what a polling instruction saw.
-type pollEntry struct{ key, val uint64 }
-
 // warp is 32 threads.
 type warp struct {
 	b      *block
@@ -54,7 +51,7 @@ type warp struct {
 	splits []*split
 	free   []*split
 	cache  []addrCache
-	polls  []pollEntry
+	polls  map[uint64]uint64 // see poll
 	local  []uint64
 	obs    Observer
 	tmp    vec
@@ -333,26 +330,25 @@ func (w *warp) moved(s *split) {
 	s.repeats = 0
 }
 
+// maxPolls is of how many places a warp remembers what it saw there: more than
+// its 32 lanes poll in one round of a loop.
+const maxPolls = 2048
+
 // poll notes that s looked at something that others can change: key says what,
 // val what it saw. A split that keeps seeing the same is spinning; it yields.
 // It returns true if the split is to step aside after this instruction.
 func (w *warp) poll(s *split, key, val uint64) bool {
-	const slots = 256
-	if w.polls == nil {
-		w.polls = make([]pollEntry, slots)
-	}
-	e := &w.polls[(key*0x9e3779b97f4a7c15)>>56%slots]
-	switch {
-	case e.key != key:
-		// Not seen lately, or pushed out by another: says nothing either way.
-		e.key, e.val = key, val
-	case e.val != val:
-		e.val = val
-		s.repeats = 0
-		w.progress = true
-	default:
+	old, seen := w.polls[key]
+	if seen && old == val {
 		return w.idlePoll(s)
 	}
+	if seen {
+		s.repeats = 0
+		w.progress = true
+	} else if w.polls == nil || len(w.polls) == maxPolls {
+		w.polls = map[uint64]uint64{} // says nothing either way
+	}
+	w.polls[key] = val
 	return false
 }
 
