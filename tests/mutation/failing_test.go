@@ -184,53 +184,64 @@ func (y *try) fakeCounts(missing []int) error {
 	return nil
 }
 
-// sent is how far a rank has come with the row that it pushes in a dispatch with
-// protocol ll.
-type sent int
+// sent is what has arrived of a row that a rank pushes in a dispatch with protocol
+// ll.
+type sent struct{ header, hidden, routing, probs bool }
 
-const (
-	nothing sent = iota
-	headerSent
-	hiddenSent  // and the header
-	routingSent // and both
-)
-
-func (s sent) String() string {
-	return [...]string{"", "its header", "its header and hidden state", "its header, hidden state and routing"}[s]
+// lacking makes scenarios in which one thing alone has not arrived of the last
+// rank's, so that nothing but the wait for it notices. Where a header alone
+// lacks, a rank has no rows: absent.
+func lacking(scene func(w way, what string, there sent) scenario) []scenario {
+	var out []scenario
+	for _, w := range []way{{low: true}, {low: true, inBand: true}} {
+		out = append(out, scene(w, "hidden states", sent{header: true, routing: true, probs: true}),
+			scene(w, "routing", sent{header: true, hidden: true, probs: true}),
+			scene(w, "probabilities", sent{header: true, hidden: true, routing: true}))
+	}
+	return out
 }
 
-// fakeRows writes what a missing rank would have sent of its row.
+// fakeRows writes what a missing rank would have sent.
 func (y *try) fakeRows(there sent, from int) error {
-	if there == nothing {
+	if there == (sent{}) {
 		return nil
 	}
-	p, l := y.r.prog, gen.LaunchOf(y.r.spec).Layout
-	slot := uint64(y.epoch()&1)*uint64(p.Ranks) + uint64(from)
-	tokens := uint64(y.x.lowTokens())
-	header := binary.LittleEndian.AppendUint32(nil, y.epoch())
-	var hidden, lines []byte
-	if there >= hiddenSent {
-		hidden = y.data[from].hidden
-	}
-	if there >= routingSent {
-		for at := 0; at < p.RoutingRowBytes(); at += 4 {
-			lines = append(lines, y.data[from].routing[at:at+4]...)
-			lines = binary.LittleEndian.AppendUint32(lines, y.epoch())
+	p, l, data := y.r.prog, gen.LaunchOf(y.r.spec).Layout, y.data[from]
+	slot, tokens := uint64(y.epoch()&1)*uint64(p.Ranks)+uint64(from), uint64(y.x.lowTokens())
+	lines := func(words []byte) (b []byte) {
+		for at := 0; at < len(words); at += 4 {
+			b = append(b, words[at:at+4]...)
+			b = binary.LittleEndian.AppendUint32(b, y.epoch())
 		}
+		return b
 	}
-	lineBytes := tokens * uint64(p.RoutingRowBytes()+p.ProbsRowBytes()) * 2 // a word and the epoch
+	routingLines := l.LowLines + slot*y.x.lowLineBytes()
 	for _, k := range y.r.ranks {
-		for at, b := range map[uint64][]byte{
-			l.LowDispatchHeaders + 4*uint64(from):                  header,
-			l.LowDispatch + slot*tokens*uint64(p.HiddenRowBytes()): hidden,
-			l.LowLines + slot*lineBytes:                            lines,
+		for _, part := range []struct {
+			sent bool
+			at   uint64
+			b    []byte
+		}{
+			{there.header, l.LowDispatchHeaders + 4*uint64(from), binary.LittleEndian.AppendUint32(nil, y.epoch())},
+			{there.hidden, l.LowDispatch + slot*tokens*uint64(p.HiddenRowBytes()), data.hidden},
+			{there.routing, routingLines, lines(data.routing)},
+			{there.probs, routingLines + tokens*uint64(p.RoutingRowBytes())*2, lines(data.probs)},
 		} {
-			if err := k.d.Device().Write(k.symm+driver.DevicePtr(at), b); err != nil {
+			if !part.sent {
+				continue
+			}
+			if err := k.d.Device().Write(k.symm+driver.DevicePtr(part.at), part.b); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// lowLineBytes is what one rank's lines take: a word of routing or of
+// probabilities, and the epoch.
+func (x *trial) lowLineBytes() uint64 {
+	return 2 * uint64(x.lowTokens()) * uint64(x.prog.RoutingRowBytes()+x.prog.ProbsRowBytes())
 }
 
 // lowTokens is for how many tokens a rank staging buffers have room.
@@ -282,28 +293,24 @@ func absent(phase moert.Phase, w way) scenario {
 
 // absentAt is absent when epochs reach a number.
 func absentAt(epoch uint64, phase moert.Phase, w way) scenario {
-	return absentFrom(epoch, phase, w, nothing)
+	return absentFrom(fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w), epoch, phase, w, sent{})
 }
 
-// absentBut is absent in a dispatch with protocol ll, with something of what the
-// last rank should have sent.
-func absentBut(w way, there sent) scenario {
-	return absentFrom(wrap, moert.PhaseDispatch, w, there)
+// absentBut is absent in a dispatch with protocol ll, with some of what the last
+// rank should have sent.
+func absentBut(w way, what string, there sent) scenario {
+	return absentFrom("lacking "+what+": "+w.String(), wrap, moert.PhaseDispatch, w, there)
 }
 
-func absentFrom(epoch uint64, phase moert.Phase, w way, there sent) scenario {
+func absentFrom(name string, epoch uint64, phase moert.Phase, w way, there sent) scenario {
 	first := uint32(epoch - 1)
 	if w.low {
 		first -= 2
 	}
-	name := fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w)
-	if there != nothing {
-		name += fmt.Sprintf(", but %s", there)
-	}
 	return scenario{name, first, patient, true, func(x *trial, r *rig) verdict {
 		others, last := 1, 1
 		switch {
-		case there != nothing: // what it sent of its row
+		case there != (sent{}): // of its row
 		case w.low && phase == moert.PhaseDispatch:
 			last = 0
 		case w.low && phase == moert.PhaseCombine:
@@ -408,13 +415,23 @@ func alone(phase moert.Phase, w way) scenario {
 // together makes all ranks but the last give up at the same moment, with all
 // their blocks.
 func together(phase moert.Phase, w way) scenario {
-	return scenario{"together in " + phase.String() + ": " + w.String(), 0, equallyPatient, true, func(x *trial, r *rig) verdict {
+	return togetherFrom("together in "+phase.String()+": "+w.String(), phase, w, sent{})
+}
+
+// togetherBut is together in a dispatch with protocol ll, with some of what the
+// last rank should have sent.
+func togetherBut(w way, what string, there sent) scenario {
+	return togetherFrom("together lacking "+what+": "+w.String(), moert.PhaseDispatch, w, there)
+}
+
+func togetherFrom(name string, phase moert.Phase, w way, there sent) scenario {
+	return scenario{name, 0, equallyPatient, true, func(x *trial, r *rig) verdict {
 		y := x.begin(r, w, 1, 1)
 		var true_ []word
 		for id := range y.last() {
 			true_ = append(true_, failure(timedOut, phase, id, y.last(), y.epoch()))
 		}
-		if err := y.setBlocks(2); err != nil {
+		if err := errors.Join(y.setBlocks(2), y.fakeRows(there, y.last())); err != nil {
 			return classify(err)
 		}
 		return y.gaveUp(phase, []int{y.last()}, true_)

@@ -200,6 +200,9 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 	return err
 }
 
+// behind is what inputs have behind the rows, which is not to be sent.
+const behind = 0xa5
+
 // input makes a tensor of more rows than there is data: kernels may load the
 // others, and must not send them.
 func (x *rank) input(data []byte, rows, rowBytes int) (moert.Tensor, error) {
@@ -207,7 +210,7 @@ func (x *rank) input(data []byte, rows, rowBytes int) (moert.Tensor, error) {
 	if err != nil {
 		return t, err
 	}
-	all := bytes.Repeat([]byte{0xa5}, rows*rowBytes)
+	all := bytes.Repeat([]byte{behind}, rows*rowBytes)
 	copy(all, data)
 	return t, x.d.Device().Write(t.Ptr, all)
 }

@@ -76,8 +76,7 @@ func budgets() []budget {
 		{"check", check, 1, slices.Concat(steps, []scenario{likeAbsent}, absences(absent), absences(alone),
 			[]scenario{tooMany(early), tooMany(bulk), tooMany(low), absentAt(signedWrap, moert.PhaseDispatch, way{low: true}),
 				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true}),
-				absentBut(way{low: true}, headerSent), absentBut(way{low: true}, hiddenSent), absentBut(way{low: true}, routingSent),
-				absentBut(low, headerSent), absentBut(low, hiddenSent), absentBut(low, routingSent)}), nil},
+			}, lacking(absentBut)), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
 		{"check", check, 1, absences(hastily), timing},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},
@@ -88,7 +87,7 @@ func budgets() []budget {
 		// That two ranks give up at once, or that one is told before it notices,
 		// takes luck.
 		{"explore, PCT", pct, 40, mismatches, func(j *job) bool { return counting(j) && reporting(j) }},
-		{"explore", emu.Config{Mode: emu.Explore, Seed: 1}, 16, absences(together), reporting},
+		{"explore", emu.Config{Mode: emu.Explore, Seed: 1}, 16, slices.Concat(absences(together), lacking(togetherBut)), reporting},
 	}
 }
 
@@ -125,10 +124,11 @@ func (j *job) run() {
 // none of its schedules, or as check executes it. Then it passes as the original
 // does.
 func (j *job) idle(b budget, s scenario) bool {
-	if ran, ok := j.target.ran[s.name]; ok && !ran[j.kernel] {
+	ran, ok := j.target.ran[s.name]
+	if ok && !ran[j.kernel] {
 		return true
 	}
-	if b.config.Mode != emu.Check {
+	if !ok || b.config.Mode != emu.Check {
 		return false
 	}
 	for _, e := range j.edits {

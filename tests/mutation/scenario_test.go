@@ -142,6 +142,9 @@ func (x *trial) run(r *rig, steps []step, before int) verdict {
 		if err := r.lowEpochs(id, r.first+uint32(low)); err != nil && before == 0 {
 			return verdict{byData, err.Error()}
 		}
+		if err := x.ownLines(r, id); err != nil {
+			return verdict{byData, err.Error()}
+		}
 		for _, rec := range list {
 			st := &steps[rec.step]
 			if err := r.check(id, rec, r.first+uint32(before+rec.step)+1, st, x.data[st][rec.layer]); err != nil {

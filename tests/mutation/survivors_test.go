@@ -38,9 +38,6 @@ var equivalences = []equivalence{
 		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
 	{"one rank more", nil, looksOnly, "A thread that speaks with no peer loads words that it does not use, or looks whether the group " +
 		"has failed and tells its host, as every thread may."},
-	{"one rank fewer", nil, tellsMismatch, "A rank that launches another grid than a peer tells all but the last one of it. Every rank " +
-		"gets the same words: one that differs from any other finds out by itself, and those that do not differ from each other " +
-		"both differ from the one that does."},
 }
 
 // looksOnly says whether what more threads would execute, and nothing depends on
@@ -64,21 +61,6 @@ func looksOnly(j *job) bool {
 		}
 	}
 	return true
-}
-
-// tellsMismatch says whether it is the loop that tells all ranks of a grid
-// mismatch.
-func tellsMismatch(j *job) bool {
-	f, i := j.at()
-	if end := f.branch(i); end < 0 || f.Body[end].Target > i || !reporting(j) {
-		return false
-	}
-	for k := i; k > i-40 && k >= 0; k-- {
-		if n, ok := immediate(&f.Body[k]); ok && f.Body[k].Op == ptx.Or {
-			return n>>56 == gridsDiffer
-		}
-	}
-	return false
 }
 
 // body is a kernel's.

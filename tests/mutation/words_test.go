@@ -217,6 +217,22 @@ func (r *rig) lowEpochs(id int, epoch uint32) error {
 	return nil
 }
 
+// ownLines wants no line that was not of a row: the words of inputs behind the
+// rows are all alike.
+func (x *trial) ownLines(r *rig, id int) error {
+	l := gen.LaunchOf(x.spec).Layout
+	lines := make([]byte, 2*uint64(x.prog.Ranks)*x.lowLineBytes())
+	if err := r.ranks[id].d.Device().Read(lines, r.ranks[id].symm+driver.DevicePtr(l.LowLines)); err != nil {
+		return err
+	}
+	for at := 0; at < len(lines); at += 8 {
+		if binary.LittleEndian.Uint32(lines[at:]) == behind*0x01010101 {
+			return fmt.Errorf("rank %d: line %d is of no row", id, at/8)
+		}
+	}
+	return nil
+}
+
 // emptyStep wants a step without rows, which is what a failed one is.
 func (r *rig) emptyStep(id int, epoch uint32) error {
 	t := moert.Tensor{Ptr: r.ranks[id].d.Step().Total}
