@@ -219,7 +219,7 @@ func TestConcurrent(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json"; got != want {
+	if got, want := files(t, dir), "moe.yaml moe_moegen.cu moe_moegen.go moe_moegen.h moe_moegen.json moe_moegen_test.go"; got != want {
 		t.Errorf("there are %s, want %s", got, want)
 	}
 	if got := states(t, dir); got != "" {
@@ -250,12 +250,12 @@ func TestWithoutCompiler(t *testing.T) {
 	dir := write(t, "moe.yaml", small)
 	o := gen.Options{SpecFile: filepath.Join(dir, "moe.yaml")}
 	first := generate(t, dir, withPTX)
-	if len(first.Written) != 5 {
+	if len(first.Written) != 6 {
 		t.Fatalf("wrote %v", first.Written)
 	}
 	ptx := read(t, dir, "moe_moegen.ptx")
 	t.Setenv("MOEGEN_NVCC", filepath.Join(dir, "no-nvcc"))
-	if r := generate(t, dir, withPTX); len(r.Unchanged) != 5 {
+	if r := generate(t, dir, withPTX); len(r.Unchanged) != 6 {
 		t.Errorf("the second run reports %+v", r)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "moe_moegen.ptx"), append(bytes.Clone(ptx), '\n'), 0o644); err != nil {
