@@ -38,6 +38,24 @@ var equivalences = []equivalence{
 		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
 	{"one rank more", nil, looksOnly, "A thread that speaks with no peer loads words that it does not use, or looks whether the group " +
 		"has failed and tells its host, as every thread may."},
+	{"delete store", nil, beforeCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
+		"The looks for the counts do. Should these come too early to see it, the rank waits for the header that it has not sent to " +
+		"itself, and tells its host when that wait looks."},
+}
+
+// beforeCounts says whether the store is the first one in a kernel that sends a
+// header, then counts: that of the look before the header.
+func beforeCounts(j *job) bool {
+	f, i := j.at()
+	if !strings.HasSuffix(j.kernel, "_first_dispatch_ll") || !j.target.roles.is(j.line, statusRole) {
+		return false
+	}
+	for k := range f.Body[:i] {
+		if f.Body[k].Op == ptx.St && j.target.roles.is(f.Body[k].Line, statusRole, headerRole, countRole) {
+			return false
+		}
+	}
+	return true
 }
 
 // looksOnly says whether what more threads would execute, and nothing depends on
