@@ -185,24 +185,24 @@ func (y *try) fakeCounts(missing []int) error {
 }
 
 // sent is what has arrived of a row that a rank pushes in a dispatch with protocol
-// ll.
+// ll, or, the header alone, of its sums in a combine.
 type sent struct{ header, hidden, routing, probs bool }
 
 // lacking makes scenarios in which one thing alone has not arrived of the last
 // rank's, so that nothing but the wait for it notices. Where a header alone
 // lacks, a rank has no rows: absent.
-func lacking(scene func(w way, what string, there sent) scenario) []scenario {
-	var out []scenario
+func lacking(scene func(phase moert.Phase, w way, what string, there sent) scenario) []scenario {
+	out := []scenario{scene(moert.PhaseCombine, way{low: true}, "sums", sent{header: true})}
 	for _, w := range []way{{low: true}, {low: true, inBand: true}} {
-		out = append(out, scene(w, "hidden states", sent{header: true, routing: true, probs: true}),
-			scene(w, "routing", sent{header: true, hidden: true, probs: true}),
-			scene(w, "probabilities", sent{header: true, hidden: true, routing: true}))
+		out = append(out, scene(moert.PhaseDispatch, w, "hidden states", sent{header: true, routing: true, probs: true}),
+			scene(moert.PhaseDispatch, w, "routing", sent{header: true, hidden: true, probs: true}),
+			scene(moert.PhaseDispatch, w, "probabilities", sent{header: true, hidden: true, routing: true}))
 	}
 	return out
 }
 
 // fakeRows writes what a missing rank would have sent.
-func (y *try) fakeRows(there sent, from int) error {
+func (y *try) fakeRows(phase moert.Phase, there sent, from int) error {
 	if there == (sent{}) {
 		return nil
 	}
@@ -215,6 +215,10 @@ func (y *try) fakeRows(there sent, from int) error {
 		}
 		return b
 	}
+	headers := l.LowDispatchHeaders
+	if phase == moert.PhaseCombine {
+		headers = l.LowCombineHeaders
+	}
 	routingLines := l.LowLines + slot*y.x.lowLineBytes()
 	for _, k := range y.r.ranks {
 		for _, part := range []struct {
@@ -222,7 +226,7 @@ func (y *try) fakeRows(there sent, from int) error {
 			at   uint64
 			b    []byte
 		}{
-			{there.header, l.LowDispatchHeaders + 4*uint64(from), binary.LittleEndian.AppendUint32(nil, y.epoch())},
+			{there.header, headers + 4*uint64(from), binary.LittleEndian.AppendUint32(nil, y.epoch())},
 			{there.hidden, l.LowDispatch + slot*tokens*uint64(p.HiddenRowBytes()), data.hidden},
 			{there.routing, routingLines, lines(data.routing)},
 			{there.probs, routingLines + tokens*uint64(p.RoutingRowBytes())*2, lines(data.probs)},
@@ -296,10 +300,10 @@ func absentAt(epoch uint64, phase moert.Phase, w way) scenario {
 	return absentFrom(fmt.Sprintf("absent in %s at %#x: %s", phase, epoch, w), epoch, phase, w, sent{})
 }
 
-// absentBut is absent in a dispatch with protocol ll, with some of what the last
-// rank should have sent.
-func absentBut(w way, what string, there sent) scenario {
-	return absentFrom("lacking "+what+": "+w.String(), wrap, moert.PhaseDispatch, w, there)
+// absentBut is absent with protocol ll, with some of what the last rank should
+// have sent.
+func absentBut(phase moert.Phase, w way, what string, there sent) scenario {
+	return absentFrom("lacking "+what+": "+w.String(), wrap, phase, w, there)
 }
 
 func absentFrom(name string, epoch uint64, phase moert.Phase, w way, there sent) scenario {
@@ -327,7 +331,7 @@ func absentFrom(name string, epoch uint64, phase moert.Phase, w way, there sent)
 				}
 			}
 		}
-		if err := y.fakeRows(there, y.last()); err != nil {
+		if err := y.fakeRows(phase, there, y.last()); err != nil {
 			return classify(err)
 		}
 		want := failure(timedOut, phase, 0, y.last(), y.epoch())
@@ -418,10 +422,10 @@ func together(phase moert.Phase, w way) scenario {
 	return togetherFrom("together in "+phase.String()+": "+w.String(), phase, w, sent{})
 }
 
-// togetherBut is together in a dispatch with protocol ll, with some of what the
-// last rank should have sent.
-func togetherBut(w way, what string, there sent) scenario {
-	return togetherFrom("together lacking "+what+": "+w.String(), moert.PhaseDispatch, w, there)
+// togetherBut is together with protocol ll, with some of what the last rank
+// should have sent.
+func togetherBut(phase moert.Phase, w way, what string, there sent) scenario {
+	return togetherFrom("together lacking "+what+": "+w.String(), phase, w, there)
 }
 
 func togetherFrom(name string, phase moert.Phase, w way, there sent) scenario {
@@ -431,7 +435,7 @@ func togetherFrom(name string, phase moert.Phase, w way, there sent) scenario {
 		for id := range y.last() {
 			true_ = append(true_, failure(timedOut, phase, id, y.last(), y.epoch()))
 		}
-		if err := errors.Join(y.setBlocks(2), y.fakeRows(there, y.last())); err != nil {
+		if err := errors.Join(y.setBlocks(2), y.fakeRows(phase, there, y.last())); err != nil {
 			return classify(err)
 		}
 		return y.gaveUp(phase, []int{y.last()}, true_)
