@@ -33,7 +33,9 @@ func isStall(err error) bool {
 
 // missing says which report is not there, "" if one is.
 func (w *want) missing(reports []emu.Report, kernel string) string {
-	has := func(a race.AccessInfo) bool { return w.lines[a.PTXLine] && a.Kernel == kernel }
+	has := func(a race.AccessInfo) bool {
+		return w.lines[a.PTXLine] && a.Kernel == kernel || w.others && a.Kernel != kernel
+	}
 	for _, rep := range reports {
 		for _, k := range w.kinds {
 			if r := rep.Race; r != nil && r.Kind == k && (has(r.Second) || r.HasFirst && has(r.First)) {

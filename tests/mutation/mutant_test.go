@@ -30,6 +30,8 @@ type key struct{ op, kernel, text string }
 type want struct {
 	kinds []race.ReportKind
 	lines map[int]bool
+	// others: or of other kernels, whose accesses the instruction orders.
+	others bool
 }
 
 // collector gathers the mutants of one kernel.
@@ -79,7 +81,7 @@ func (c *collector) linesOf(cond func(in *ptx.Instr) bool) map[int]bool {
 
 func (m *mutant) wants(lines map[int]bool, kinds ...race.ReportKind) {
 	if m != nil && len(lines) > 0 {
-		m.want = &want{kinds, lines}
+		m.want = &want{kinds: kinds, lines: lines}
 	}
 }
 

@@ -126,6 +126,13 @@ func weaken(c *collector) {
 		case ptx.Relaxed:
 			c.replace("relaxed to weak", i, weak).wants(own, races...)
 		}
+		if c.roles.is(in.Line, countRole) {
+			for _, m := range c.out {
+				if m.line == in.Line && m.want != nil {
+					m.want.others = true // counts order the steps, too
+				}
+			}
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func (x *trial) run(r *rig, steps []step, before int) verdict {
 		if err := r.lowEpochs(id, r.first+uint32(low)); err != nil && before == 0 {
 			return verdict{byData, err.Error()}
 		}
-		if err := x.ownLines(r, id); err != nil {
+		if err := errors.Join(x.ownLines(r, id), x.nothingLeft(r, id)); err != nil {
 			return verdict{byData, err.Error()}
 		}
 		for _, rec := range list {

@@ -41,6 +41,73 @@ var equivalences = []equivalence{
 	{"delete store", nil, beforeCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
 		"The looks for the counts do. Should these come too early to see it, the rank waits for the header that it has not sent to " +
 		"itself, and tells its host when that wait looks."},
+	{"bytes a row", nil, ofRankZero, "The rows of rank 0 are the first ones of the gathered tensors, however many bytes a row has."},
+	{"more bytes a row", nil, roundsOnly, "A thread goes through more rounds, in which no rank has so many rows."},
+	{"fewer bytes a row", nil, firstRound, "A thread that does not push at first, having nothing to wait for yet, does so when it next may."},
+	{"address up by one", nil, earlierRounds, "A thread looks at the rank's own number of rows in place of the greatest. It pushes all " +
+		"the same before it waits for what others push in the same round, and what is behind its own rows when it has received those."},
+}
+
+// loadsOf are a kernel's loads of a word of the step, which is at so many bytes of
+// the rank's private state.
+func (j *job) loadsOf(f body, at int64) (loads []int) {
+	k := &kernel{Func: f.Func}
+	for i := range f.Body {
+		in := &f.Body[i]
+		if in.Op != ptx.Ld || in.Space != ptx.Global || len(in.Src) == 0 || in.Src[0].Kind != ptx.MemOperand || !j.target.roles.is(in.Line, stepRole) {
+			continue
+		}
+		sum := in.Src[0].Off
+		if d := k.def(i, in.Src[0].Reg); d >= 0 && f.Body[d].Op == ptx.Add {
+			n, _ := immediate(&f.Body[d])
+			sum += n
+		}
+		if sum == at {
+			loads = append(loads, i)
+		}
+	}
+	return loads
+}
+
+const (
+	stepAt     = 64 // of the private state
+	stepBefore = 6  // words before the counts
+)
+
+// loaded is which of those loads the mutant changes, or what is made of it; -1 if
+// none.
+func (j *job) loaded(at int64) (which, of int) {
+	f, i := j.at()
+	k := &kernel{Func: f.Func}
+	loads := j.loadsOf(f, at)
+	if w := slices.Index(loads, i); w >= 0 {
+		return w, len(loads)
+	}
+	if src := f.Body[i].Src; len(src) > 0 && src[0].Kind == ptx.RegOperand {
+		return slices.Index(loads, k.def(i, src[0].Reg)), len(loads)
+	}
+	return -1, 0
+}
+
+func ofRankZero(j *job) bool {
+	w, _ := j.loaded(stepAt + 4*int64(stepBefore+j.target.trial.prog.Ranks))
+	return w >= 0
+}
+
+// greatest is which load of the step's max it is about, of a combine with ll.
+func greatest(j *job) (which, of int) {
+	if !strings.HasSuffix(j.kernel, "combine_ll") {
+		return -1, 0
+	}
+	return j.loaded(stepAt + 4)
+}
+
+func roundsOnly(j *job) bool { w, _ := greatest(j); return w >= 0 }
+func firstRound(j *job) bool { w, _ := greatest(j); return w == 0 }
+
+func earlierRounds(j *job) bool {
+	w, n := greatest(j)
+	return w >= 0 && w < n-1
 }
 
 // beforeCounts says whether the store is the first one in a kernel that sends a

@@ -233,6 +233,20 @@ func (x *trial) ownLines(r *rig, id int) error {
 	return nil
 }
 
+// nothingLeft wants staging buffers of packs as they were made: whoever gets a
+// word puts kAbsent back, and there are none that nobody gets.
+func (x *trial) nothingLeft(r *rig, id int) error {
+	from, end := gen.LaunchOf(x.spec).Layout.LowDispatch, x.prog.Layout.Bytes
+	words := make([]byte, end-from)
+	if err := r.ranks[id].d.Device().Read(words, r.ranks[id].symm+driver.DevicePtr(from)); err != nil {
+		return err
+	}
+	if left := bytes.Trim(words, "\xff"); len(left) > 0 {
+		return fmt.Errorf("rank %d: staging buffers hold something that nobody got", id)
+	}
+	return nil
+}
+
 // emptyStep wants a step without rows, which is what a failed one is.
 func (r *rig) emptyStep(id int, epoch uint32) error {
 	t := moert.Tensor{Ptr: r.ranks[id].d.Step().Total}
