@@ -161,11 +161,14 @@ __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
 // Once a rank has failed, its kernels neither send nor signal, so that no peer
 // can take what it left behind for a result. The failure may be a peer's: the
 // host is told here.
-__device__ __forceinline__ bool has_failed(const Group& g) {
-  const uint64_t word = load_relaxed(failure_word(g, g.rank));
+__device__ __forceinline__ bool is_failure(const Group& g, uint64_t word) {
   if (word == 0) return false;
   store_relaxed(g.control->status, word);
   return true;
+}
+
+__device__ __forceinline__ bool has_failed(const Group& g) {
+  return is_failure(g, load_relaxed(failure_word(g, g.rank)));
 }
 
 // A failure as one word: code << 56 | phase << 48 | rank << 40 | peer << 32 | epoch.
@@ -483,6 +486,13 @@ struct LowWait {
   }
 };
 
+// The k-th rank after this one. Ranks that push to the next rank first do not
+// all push to the same one.
+__device__ __forceinline__ int rank_after(const Group& g, int k) {
+  const int r = g.rank + k;
+  return r < kRanks ? r : r - kRanks;
+}
+
 // The epoch that this block's operation is. Every block has a word of its own,
 // so that none reads what another one writes.
 __device__ __forceinline__ uint32_t low_epoch(const uint32_t* epochs) { return epochs[blockIdx.x] + 1; }
@@ -501,8 +511,13 @@ constexpr int kHeaderThreads = (kRanks + 31) / 32 * 32;
 __device__ __forceinline__ int header_peer() { return int(blockDim.x) - 1 - int(threadIdx.x); }
 __device__ __forceinline__ bool has_header() { return blockIdx.x == gridDim.x - 1 && header_peer() < kRanks; }
 
-__device__ __forceinline__ void send_header(const Group& g, size_t headers, uint32_t epoch) {
-  if (has_header() && !has_failed(g)) {
+// What a thread with a header has to know before it sends it.
+__device__ __forceinline__ uint64_t load_failure(const Group& g) {
+  return has_header() ? load_relaxed(failure_word(g, g.rank)) : 0;
+}
+
+__device__ __forceinline__ void send_header(const Group& g, size_t headers, uint32_t epoch, uint64_t failure) {
+  if (has_header() && !is_failure(g, failure)) {
     store_relaxed(reinterpret_cast<uint32_t*>(g.symm[header_peer()] + headers) + g.rank, epoch);
   }
 }
@@ -516,29 +531,28 @@ __device__ __forceinline__ void wait_header(const Group& g, size_t headers, Phas
   }
 }
 
-// Polls the packs of up to kBatch ranks from first on, all at once, until every
-// word of every pack is there, and puts kAbsent back. here(r) is where rank r's
-// pack arrives, or null if none does.
-template <int kBatch, typename Here>
-__device__ __forceinline__ bool receive_packs(LowWait& wait, int first, const Here& here, uint4 (&v)[kBatch]) {
+// Polls the packs of kBatch ranks, all at once, until every word of every pack is
+// there, and puts kAbsent back. here[b] is where the pack of rank from[b]
+// arrives, or null if none does.
+template <int kBatch>
+__device__ __forceinline__ bool receive_packs(LowWait& wait, const int (&from)[kBatch], uint4* const (&here)[kBatch],
+                                              uint4 (&v)[kBatch]) {
   int missing;
   do {
     missing = -1;
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      const uint4* const p = here(first + b);
-      if (p != nullptr) v[b] = load_relaxed(p);
+      if (here[b] != nullptr) v[b] = load_relaxed(here[b]);
     }
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      if (here(first + b) != nullptr && !arrived(v[b])) missing = first + b;
+      if (here[b] != nullptr && !arrived(v[b])) missing = from[b];
     }
   } while (missing >= 0 && wait.goes_on(missing));
   if (missing >= 0) return false;
 #pragma unroll
   for (int b = 0; b < kBatch; ++b) {
-    uint4* const p = here(first + b);
-    if (p != nullptr) store_relaxed(p, make_uint4(kAbsent, kAbsent, kAbsent, kAbsent));
+    if (here[b] != nullptr) store_relaxed(here[b], make_uint4(kAbsent, kAbsent, kAbsent, kAbsent));
   }
   return true;
 }
@@ -756,6 +770,10 @@ __device__ __forceinline__ Index first_index(int block_shift) {
   return Index(block) * blockDim.x + threadIdx.x;
 }
 
+using Given = uint4;  // what becomes one pack: the same
+
+__device__ __forceinline__ Given load_given(const uint4* hidden, Index i) { return hidden[i]; }
+
 // ---- Dispatch: all-gather-v of routing, probabilities and hidden states -----
 
 constexpr int kUnroll = 4;  // packs that a thread has in flight
@@ -866,7 +884,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 __device__ __forceinline__ void push_line(const Group& g, size_t offset, uint32_t word, uint32_t epoch) {
   const uint64_t line = uint64_t(epoch) << 32 | word;
 #pragma unroll 8
-  for (int r = 0; r < kRanks; ++r) store_relaxed(reinterpret_cast<uint64_t*>(g.symm[r] + offset), line);
+  for (int k = 0; k < kRanks; ++k) store_relaxed(reinterpret_cast<uint64_t*>(g.symm[rank_after(g, k)] + offset), line);
 }
 
 // What thread r of a block loads of rank r's part of the Step, early, and gives
@@ -889,16 +907,6 @@ __device__ __forceinline__ void share_step(const StepPart& part, Step* step, uin
   __syncthreads();
 }
 
-// Pushes v to offset of every rank's symmetric memory, of this rank's only where
-// it is wanted.
-template <typename Pack>
-__device__ __forceinline__ void push_all(const Group& g, size_t offset, Pack v, bool own) {
-#pragma unroll 8
-  for (int r = 0; r < kRanks; ++r) {
-    if (own || r != g.rank) store_relaxed(reinterpret_cast<Pack*>(g.symm[r] + offset), v);
-  }
-}
-
 // The pieces of a dispatch: what this rank pushes and what it receives.
 struct LowDispatch {
   const Group& g;
@@ -906,9 +914,6 @@ struct LowDispatch {
   const Step& step;        // where rows go
   const uint32_t* counts;  // how many each rank pushes: those of a step that fails arrive, but go nowhere
   const uint32_t epoch;
-
-  // Whether the rank's own rows come through its staging buffer.
-  static constexpr bool kOwnArrives = false;
 
   __device__ __forceinline__ size_t packs(int rank) const {
     return low_buffer(kLowDispatch, kLowDispatchBytes, epoch, rank);
@@ -923,7 +928,7 @@ struct LowDispatch {
   // Calls f for word w of a row: with its tensor, its lines, its place in
   // symmetric memory, its words per row, and which of them all it is.
   template <typename F>
-  __device__ __forceinline__ void locate(size_t row, int w, const F& f) const {
+  static __device__ __forceinline__ void locate(const Rows& from, size_t row, int w, const F& f) {
     if (w < 2) {
       return f(reinterpret_cast<const uint32_t*>(from.routing), size_t(0), kRouting, 2, row * 2 + w);
     }
@@ -938,9 +943,9 @@ struct LowDispatch {
     return j >= 0 ? j : j + Index(gridDim.x) * blockDim.x;
   }
 
-  __device__ __forceinline__ uint32_t load_word(Index j) const {
+  static __device__ __forceinline__ uint32_t load_word(const Rows& from, Index j) {
     uint32_t word = 0;
-    locate(j / kGivenWords, j % kGivenWords,
+    locate(from, j / kGivenWords, j % kGivenWords,
            [&](const auto* source, size_t, size_t, int, size_t i) { word = source[i]; });
     return word;
   }
@@ -949,11 +954,11 @@ struct LowDispatch {
   __device__ __forceinline__ void push_small(Index rows, uint32_t word) const {
 #pragma unroll 1
     for (Index j = first_word(); j < rows * kGivenWords;) {
-      locate(j / kGivenWords, j % kGivenWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+      locate(from, j / kGivenWords, j % kGivenWords, [&](const auto*, size_t at, size_t, int, size_t i) {
         push_line(g, lines(g.rank) + at + i * sizeof(uint64_t), word, epoch);
       });
       j += Index(gridDim.x) * blockDim.x;
-      if (j < rows * kGivenWords) word = load_word(j);
+      if (j < rows * kGivenWords) word = load_word(from, j);
     }
   }
 
@@ -965,7 +970,7 @@ struct LowDispatch {
       const int r = j / each;
       const Index row = (j - r * each) / kWords;
       if (row >= Index(step.count[r])) continue;
-      locate(row, (j - r * each) % kWords, [&](const auto* source, size_t at, size_t to, int words, size_t i) {
+      locate(from, row, (j - r * each) % kWords, [&](const auto* source, size_t at, size_t to, int words, size_t i) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
         const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
         uint64_t line;
@@ -977,31 +982,43 @@ struct LowDispatch {
     }
   }
 
-  // Pushes the i-th pack.
-  __device__ __forceinline__ void push(Index i, uint4 v) const {
-    push_all(g, packs(g.rank) + size_t(i) * sizeof(uint4), v, kOwnArrives);
+  // Pushes the i-th pack. Returns
+  // what travels.
+  __device__ __forceinline__ uint4 push(Index i, const Given& given) const {
+    const uint4 v = sendable(given);
+    const size_t to = packs(g.rank) + size_t(i) * sizeof(HiddenPack);
+#pragma unroll 8
+    for (int k = 1; k < kRanks; ++k) store_relaxed(reinterpret_cast<uint4*>(g.symm[rank_after(g, k)] + to), v);
+    return v;
   }
-  static constexpr int kPushesPerPack = 1;
+
+  // Whether rank r pushes an i-th pack.
+  __device__ __forceinline__ bool has(int r, Index i) const { return i < Index(counts[r]) * kHiddenPacks; }
+
+  // Places the i-th pack of rank r, unless the step has failed.
+  __device__ __forceinline__ void place(int r, Index i, uint4 v) const {
+    if (step.count[r] == 0) return;
+    reinterpret_cast<uint4*>(g.symm[g.rank] + kHidden)[size_t(step.offset[r]) * kHiddenPacks + i] = v;
+  }
 
   // Gathers the i-th pack of every rank that has so many; own is this rank's.
   __device__ __forceinline__ void receive(LowWait& wait, Index i, uint4 own) const {
-    constexpr int kBatch = kRanks < 4 ? kRanks : 4;
-    char* const symm = g.symm[g.rank];
-    const auto has = [&](int r) { return r < kRanks && i < Index(counts[r]) * kHiddenPacks; };
-    const auto here = [&](int r) -> uint4* {
-      if (!has(r) || (!kOwnArrives && r == g.rank)) return nullptr;
-      return reinterpret_cast<uint4*>(symm + packs(r)) + i;
-    };
+    constexpr int kBatch = kRanks <= 4 ? kRanks - 1 : 4;
+    if (has(g.rank, i)) place(g.rank, i, own);
 #pragma unroll 1
-    for (int first = 0; first < kRanks; first += kBatch) {
-      uint4 v[kBatch];
-      if (!receive_packs(wait, first, here, v)) return;
+    for (int first = 1; first < kRanks; first += kBatch) {
+      int from[kBatch];
+      uint4 *here[kBatch], v[kBatch];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        const int r = first + b;
-        if (!has(r) || step.count[r] == 0) continue;
-        uint4* const to = reinterpret_cast<uint4*>(symm + kHidden) + size_t(step.offset[r]) * kHiddenPacks + i;
-        *to = r == g.rank ? own : v[b];
+        from[b] = rank_after(g, first + b < kRanks ? first + b : 0);
+        here[b] = nullptr;
+        if (first + b < kRanks && has(from[b], i)) here[b] = reinterpret_cast<uint4*>(g.symm[g.rank] + packs(from[b])) + i;
+      }
+      if (!receive_packs(wait, from, here, v)) return;
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        if (here[b] != nullptr) place(from[b], i, v[b]);
       }
     }
   }
@@ -1018,28 +1035,27 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   __shared__ uint32_t counts[kRanks];
   const Index total = Index(gridDim.x) * blockDim.x;
   Index push = Index(blockIdx.x) * blockDim.x + threadIdx.x, receive = push;
-  // Loaded now, although it is not known yet whether it will be sent: at few
-  // tokens latencies add up.
-  uint4 own = {};
-  if (push < Index(from.rows) * kHiddenPacks) own = from.hidden[push];
+  // All loads that need no other's result come first, before anything waits for
+  // one of them: at few tokens latencies add up. It is not known yet whether the
+  // row will be sent.
+  Given given = {};
+  if (push < Index(from.rows) * kHiddenPacks) given = load_given(from.hidden, push);
+  const StepPart part = kFirst ? StepPart{} : load_step(g);
+  const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
+  const uint64_t failure = load_failure(g);
+  uint32_t word = 0;
+  if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kGivenWords) {
+    word = LowDispatch::load_word(from, LowDispatch::first_word());
+  }
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
   const LowDispatch d{g, from, step, counts, epoch};
   LowWait wait{g, kPhaseDispatch, epoch};
-  uint32_t word = 0;
-  if (d.first_word() < Index(from.rows) * d.kGivenWords) word = d.load_word(d.first_word());
-  send_header(g, kLowDispatchHeaders, epoch);
-
-  const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
+  send_header(g, kLowDispatchHeaders, epoch, failure);
   Turn turn = {};
-  StepPart part = {};
-  if (kFirst) {
-    turn = send_counts(g, bring);
-  } else {
-    part = load_step(g);
-  }
-  const Index pushes = rows * kHiddenPacks * d.kPushesPerPack;
-  own = sendable(own);
-  if (push < pushes) d.push(push, own);
+  if (kFirst) turn = send_counts(g, bring);
+  const Index pushes = rows * kHiddenPacks;
+  uint4 own = {};
+  if (push < pushes) own = d.push(push, given);
   d.push_small(rows, word);
   if (kFirst) {
     const bool alive = receive_counts(g, bring, turn, &step, counts);
@@ -1057,7 +1073,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
 #pragma unroll 1
   for (push += total; push < pushes || receive < packs; push += total, receive += total) {
     uint4 next = {};
-    if (push < pushes) d.push(push, next = sendable(from.hidden[push]));
+    if (push < pushes) next = d.push(push, load_given(from.hidden, push));
     if (receive < packs) d.receive(wait, receive, own);
     own = next;
   }
@@ -1190,11 +1206,10 @@ static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 134421504, "the run
 
 using LowTerms = BatchTerms<4>;
 
-__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
+__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit* from) {
 #pragma unroll
   for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
-    store_relaxed(reinterpret_cast<uint4*>(to) + i,
-                  sendable(make_uint4(v.w[4 * i], v.w[4 * i + 1], v.w[4 * i + 2], v.w[4 * i + 3])));
+    store_relaxed(reinterpret_cast<uint4*>(to) + i, sendable(reinterpret_cast<const uint4*>(from)[i]));
   }
 }
 
@@ -1223,7 +1238,9 @@ struct LowCombine {
   const Group& g;
   const WireUnit* const partial;
   LowWait& wait;
-  Index next;  // to push
+  const Index most;       // units of a rank, at most
+  const uint32_t offset;  // the first row of this rank's own tokens
+  Index next;             // to push
 
   __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
     return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
@@ -1232,12 +1249,13 @@ struct LowCombine {
   // Pushes this thread's next unit to every rank that has so many; false if
   // none has.
   __device__ __forceinline__ bool push() {
+    if (next >= most) return false;
     const Step& step = g.control->step;
-    if (next >= Index(step.max) * kUnits) return false;
 #pragma unroll 4
-    for (int r = 0; r < kRanks; ++r) {
-      if (r == g.rank || next >= Index(step.count[r]) * kUnits) continue;
-      push_unit(staging(r, g.rank) + next, partial[size_t(step.offset[r]) * kUnits + next]);
+    for (int k = 1; k < kRanks; ++k) {
+      const int r = rank_after(g, k);
+      const uint32_t count = step.count[r], to = step.offset[r];
+      if (next < Index(count) * kUnits) push_unit(staging(r, g.rank) + next, partial + size_t(to) * kUnits + next);
     }
     next += Index(gridDim.x) * blockDim.x;
     return true;
@@ -1247,7 +1265,7 @@ struct LowCombine {
   // what comes from others, all at once, and forgets it.
   template <int kBatch>
   __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
-    const WireUnit* const own = partial + size_t(g.control->step.offset[g.rank]) * kUnits + i;
+    const WireUnit* const own = partial + size_t(offset) * kUnits + i;
     int missing;
     do {
       missing = -1;
@@ -1286,11 +1304,16 @@ struct LowFetch {
 // arrives for its own, in rank order. Every receipt is preceded by the next
 // push, so that the link and the sums overlap.
 __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* partial, OutUnit* out) {
+  // All loads that need no other's result come first, before anything waits for
+  // one of them: at few tokens latencies add up.
+  const Index most = g.control->step.max;
+  const uint32_t offset = g.control->step.offset[g.rank];
+  const uint64_t failure = load_failure(g);
   const uint32_t epoch = low_epoch(g.control->low_combine_epoch);
   LowWait wait{g, kPhaseCombine, epoch};
   if (partial == nullptr) partial = reinterpret_cast<const WireUnit*>(g.symm[g.rank] + kPartial);
-  LowCombine c{g, partial, wait, Index(blockIdx.x * blockDim.x + threadIdx.x)};
-  send_header(g, kLowCombineHeaders, epoch);
+  LowCombine c{g, partial, wait, most * kUnits, offset, Index(blockIdx.x * blockDim.x + threadIdx.x)};
+  send_header(g, kLowCombineHeaders, epoch, failure);
   c.push();
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);

@@ -16,11 +16,14 @@ __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
 // Once a rank has failed, its kernels neither send nor signal, so that no peer
 // can take what it left behind for a result. The failure may be a peer's: the
 // host is told here.
-__device__ __forceinline__ bool has_failed(const Group& g) {
-  const uint64_t word = load_relaxed(failure_word(g, g.rank));
+__device__ __forceinline__ bool is_failure(const Group& g, uint64_t word) {
   if (word == 0) return false;
   store_relaxed(g.control->status, word);
   return true;
+}
+
+__device__ __forceinline__ bool has_failed(const Group& g) {
+  return is_failure(g, load_relaxed(failure_word(g, g.rank)));
 }
 
 // A failure as one word: code << 56 | phase << 48 | rank << 40 | peer << 32 | epoch.
