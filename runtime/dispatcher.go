@@ -163,7 +163,7 @@ func (d *Dispatcher) build(ctx context.Context, o *options, windows bool) error 
 	if err := fillMemory(d.dev, d.mem.Unicast[d.rank]+driver.DevicePtr(p.Layout.Staging), 0xff, p.Layout.Bytes-p.Layout.Staging); err != nil {
 		return err
 	}
-	if d.module, d.image, err = LoadSource(ctx, d.dev, p.Name+".cu", p.Source, p.PTX); err != nil {
+	if d.module, d.image, err = loadProgram(ctx, d.dev, p); err != nil {
 		return err
 	}
 	d.undo = append(d.undo, d.module.Unload)

@@ -12,23 +12,44 @@ import (
 // LoadSource loads a CUDA source on a device: from the cache of compiled
 // images, else compiled by nvcc, else from ptx (which may be empty), which the
 // driver compiles. The emulator executes PTX: ptx if it is given. The returned
-// string says which it was.
+// string says which it was. The source may have variables: every module has its
+// own.
 func LoadSource(ctx context.Context, d driver.Device, name string, source, ptx []byte) (driver.Module, string, error) {
+	im, from, err := imageOf(ctx, d, name, source, ptx)
+	if err != nil {
+		return nil, "", err
+	}
+	return loadImage(d, im, from)
+}
+
+// loadProgram is LoadSource for moegen's own kernels. They have no variables, so
+// that dispatchers that come and go need not load them again.
+func loadProgram(ctx context.Context, d driver.Device, p *Program) (driver.Module, string, error) {
+	im, from, err := imageOf(ctx, d, p.Name+".cu", p.Source, p.PTX)
+	if err != nil {
+		return nil, "", err
+	}
+	im.Keep = true
+	return loadImage(d, im, from)
+}
+
+// imageOf is what LoadSource loads, and where it is from.
+func imageOf(ctx context.Context, d driver.Device, name string, source, ptx []byte) (driver.Image, string, error) {
 	info := d.Info()
 	src := nvcc.Source{Name: name, Text: source}
 	if d.Driver().Name() == "emu" {
 		if len(ptx) > 0 {
-			return loadImage(d, driver.Image{Name: name, PTX: ptx}, "embedded PTX")
+			return driver.Image{Name: name, PTX: ptx}, "embedded PTX", nil
 		}
 		im, err := compile(ctx, src, nvcc.Target{Arch: emulatedArch, PTX: true})
 		if err != nil {
-			return nil, "", err
+			return driver.Image{}, "", err
 		}
 		from := "PTX from nvcc"
 		if im.FromCache {
 			from = "cached PTX"
 		}
-		return loadImage(d, driver.Image{Name: name, PTX: im.Data}, from)
+		return driver.Image{Name: name, PTX: im.Data}, from, nil
 	}
 
 	arch := fmt.Sprintf("sm_%d%d", info.Major, info.Minor)
@@ -41,15 +62,15 @@ func LoadSource(ctx context.Context, d driver.Device, name string, source, ptx [
 		if im.FromCache {
 			from = "cached cubin " + arch
 		}
-		return loadImage(d, driver.Image{Name: name, Cubin: im.Data}, from)
+		return driver.Image{Name: name, Cubin: im.Data}, from, nil
 	}
 	// An error in the source is the generator's or the user's to mend; only the
 	// lack of a compiler makes the embedded PTX the right thing to use.
 	var ce *nvcc.CompileError
 	if errors.As(err, &ce) || len(ptx) == 0 {
-		return nil, "", err
+		return driver.Image{}, "", err
 	}
-	return loadImage(d, driver.Image{Name: name, PTX: ptx}, "embedded PTX, compiled by the driver")
+	return driver.Image{Name: name, PTX: ptx}, "embedded PTX, compiled by the driver", nil
 }
 
 // emulatedArch is what sources are compiled for when the emulator runs them.

@@ -28,6 +28,7 @@ type device struct {
 	closed bool
 	ctx    atomic.Uint64 // primary context, 0 before it is made and after Close
 	copies C.CUstream    // of Write and Read
+	kept   keeper
 
 	// last names what was launched last: a kernel's fault shows in some later
 	// call, which has nothing to do with it.
@@ -111,14 +112,15 @@ func (d *device) context(op string) (C.CUcontext, error) {
 
 func (d *device) release() error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.closed = true
 	ctx := C.CUcontext(d.ctx.Swap(0))
+	d.mu.Unlock() // drop waits for loads, which look at the context
 	if ctx == 0 {
 		return nil
 	}
 	l := d.drv.lib
 	return errors.Join(
+		d.kept.drop(d, ctx),
 		d.err("cuStreamDestroy", C.moecu_stream_destroy(l.t, ctx, d.copies)),
 		d.err("cuDevicePrimaryCtxRelease", C.moecu_ctx_release(l.t, d.id)))
 }

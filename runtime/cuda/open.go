@@ -114,9 +114,9 @@ func (d *cudaDriver) Devices() []driver.Device {
 	return devices
 }
 
-// Close releases the primary contexts. What lives in them, and was not closed,
-// goes with them where nobody else in the process holds the contexts; closing
-// it later does nothing.
+// Close unloads the images that were kept and releases the primary contexts.
+// What lives in them, and was not closed, goes with them where nobody else in the
+// process holds the contexts; closing it later does nothing.
 func (d *cudaDriver) Close() error {
 	d.closing.Do(func() {
 		var errs []error

@@ -202,6 +202,25 @@ func TestRealVMM(t *testing.T) {
 	t.Log("multicast granularity:", minimum, recommended, err)
 }
 
+// TestRealKeep: code that is kept runs for one module after the other.
+func TestRealKeep(t *testing.T) {
+	d := openReal(t)
+	for _, dev := range d.Devices() {
+		s, h := must(dev.NewStream())(t), must(dev.AllocHost(64))(t)
+		for i := range uint32(3) {
+			m := must(dev.LoadModule(driver.Image{Name: "real.ptx", PTX: []byte(realPTX), Keep: true}))(t)
+			check(t, s.Launch(must(m.Function("store"))(t), driver.LaunchConfig{}, storeParams(h.Ptr(), i+1)))
+			check(t, s.Synchronize())
+			if got := binary.LittleEndian.Uint32(h.Bytes()); got != i+1 {
+				t.Errorf("GPU %d: module %d stored %d", dev.Ordinal(), i+1, got)
+			}
+			check(t, m.Unload())
+		}
+		check(t, s.Close())
+		check(t, h.Free())
+	}
+}
+
 // TestZRealSticky comes last: it ruins the process's context.
 func TestZRealSticky(t *testing.T) {
 	d, err := Open()

@@ -171,9 +171,16 @@ type Image struct {
 	Name  string // for messages
 	PTX   []byte
 	Cubin []byte
+	// Keep says that the code has no state of its own (no variable that a kernel
+	// writes), so that modules of the same image may share it. The driver then
+	// loads an image once for each device, and keeps it until the driver is
+	// closed: CUDA does not give back all memory of a module that is unloaded.
+	// The emulator, which does, ignores this.
+	Keep bool
 }
 
-// Module is loaded code.
+// Module is loaded code. Its functions must not be launched after Unload, even
+// where the driver keeps the code.
 type Module interface {
 	Function(name string) (Function, error)
 	Unload() error

@@ -54,6 +54,7 @@ func (x *growth) pass(s driver.Stream, gate driver.Function, rank int) error {
 	return s.Synchronize()
 }
 
+// module loads the dispatchers' kernels as they do not: not to be kept.
 func (x *growth) module(_ int, d driver.Device) error {
 	m, _, err := moert.LoadSource(context.Background(), d, x.prog.Name+".cu", x.prog.Source, x.prog.PTX)
 	if err != nil {

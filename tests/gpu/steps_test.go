@@ -164,8 +164,8 @@ func testMemory(t *testing.T, m machine) {
 	if m.real {
 		t.Setenv("MOEGEN_NVCC", filepath.Join(t.TempDir(), "none"))
 	}
-	// The driver's own heaps grow for a while; what a dispatcher forgets, at least
-	// a page of 2 MiB, would show in every cycle.
+	// The driver's own heaps grow for a while, and in pages of 2 MiB: one of them
+	// may go at any time, a second one only where cycles lose 2.6 KB or more each.
 	cycles, deadline := pick(m, 1000, 100), time.Now().Add(75*time.Second)
 	warm, done := cycles/5, 0
 	start := free(t, m)
@@ -179,7 +179,7 @@ func testMemory(t *testing.T, m machine) {
 		}
 	}
 	after := free(t, m)
-	allowed := pick(m, uint64(16<<20), 0)
+	allowed := pick(m, uint64(2<<20), 0)
 	for i := range before {
 		if after[i]+allowed < before[i] {
 			t.Errorf("GPU %d has %d bytes less after %d cycles than after %d", i, before[i]-after[i], done, warm)
@@ -194,19 +194,20 @@ func testMemory(t *testing.T, m machine) {
 		t.Errorf("only %d of %d cycles in 75 s", done, cycles)
 	}
 
-	// What a large dispatcher takes is there again when it is closed.
+	// What a large dispatcher takes is there again when it is closed, but for its
+	// code, which stays loaded.
 	s := specs(t, func(s *spec.Spec) { s.MaxTokens = pick(m, 4096, 64) })["deepseek-v3"]
 	big := program(t, s)
 	t.Setenv("MOEGEN_NVCC", compiler)
 	r := open(t, m, big, moert.WithTransport(moert.P2P))
-	during := free(t, m)
+	during, code := free(t, m), pick(m, uint64(16<<20), 0)
 	r.close(t)
 	closed := free(t, m)
 	for i := range before {
 		if taken := before[i] - during[i]; taken < big.Layout.Bytes || during[i] > before[i] {
 			t.Errorf("GPU %d: an open dispatcher takes %d bytes, of symmetric memory alone %d", i, int64(taken), big.Layout.Bytes)
 		}
-		if closed[i]+2*allowed < before[i] {
+		if closed[i]+allowed+code < before[i] {
 			t.Errorf("GPU %d: %d bytes are not given back", i, before[i]-closed[i])
 		}
 	}
