@@ -44,6 +44,7 @@ type Dispatcher struct {
 	engine    engine
 	undo      []func() error
 	timeout   time.Duration // of waits for other ranks
+	dependent bool          // kernels may be launched before those before them have ended
 
 	capacity int
 	// graphedCapacity is what capacity was when graphed mode was left.
@@ -112,6 +113,7 @@ func NewDispatcher(ctx context.Context, g Group, rank int, p *Program, opts ...O
 	var failures []error
 	for _, t := range v.usable {
 		d := &Dispatcher{prog: p, group: g, rank: rank, dev: dev, transport: t, why: v.why, capacity: p.MaxTokens, timeout: o.timeout, log: o.logger, observe: o.observe}
+		d.dependent = !o.serial && p.WaitsForStream && ranksOn(g, dev) == 1
 		err := symm.Agree(ctx, g, rank, string(t), d.build(ctx, &o, v.windows))
 		if err == nil {
 			d.refusals = refusals

@@ -8,42 +8,36 @@ import (
 
 // kernelEngine runs moegen's own kernels, over nvls or p2p.
 type kernelEngine struct {
-	d         *Dispatcher
-	countsFn  driver.Function
-	low, bulk protocol
+	d                *Dispatcher
+	countsFn         driver.Function
+	low, bulk, mixed protocol
 }
 
 // protocol is the kernels of one protocol; none of them if it is not planned.
 type protocol struct{ dispatch, first, combine driver.Function }
 
 func newKernelEngine(d *Dispatcher) (*kernelEngine, error) {
-	e, t := &kernelEngine{d: d}, string(d.transport)
-	names := map[string]*driver.Function{
-		"moegen_counts":              &e.countsFn,
-		"moegen_dispatch_" + t:       &e.bulk.dispatch,
-		"moegen_first_dispatch_" + t: &e.bulk.first,
-		"moegen_combine_" + t:        &e.bulk.combine,
+	e := &kernelEngine{d: d}
+	names := map[string]*driver.Function{"moegen_counts": &e.countsFn}
+	threads := map[*protocol]int{} // of a block of its kernels, at most
+	plan := func(row PlanRow) {
+		p := e.protocol(row)
+		threads[p] = max(threads[p], row.Threads)
+		suffix := map[*protocol]string{&e.low: "ll", &e.bulk: string(d.transport), &e.mixed: "mixed_" + string(d.transport)}[p]
+		names["moegen_dispatch_"+suffix] = &p.dispatch
+		names["moegen_first_dispatch_"+suffix] = &p.first
+		names["moegen_combine_"+suffix] = &p.combine
 	}
-	threads := 0
 	for _, row := range d.prog.Plan {
-		if row.Low {
-			threads = max(threads, row.Threads)
-			names["moegen_dispatch_ll"] = &e.low.dispatch
-			names["moegen_first_dispatch_ll"] = &e.low.first
-			names["moegen_combine_ll"] = &e.low.combine
-		}
+		plan(row)
 	}
+	plan(PlanRow{Threads: d.prog.Threads}) // for capacities beyond the plan
 	if err := d.functions(names); err != nil {
 		return nil, err
 	}
-	for _, f := range []driver.Function{e.bulk.first, e.bulk.dispatch, e.bulk.combine} {
-		if err := d.checkResident(f, d.prog.Threads); err != nil {
-			return nil, err
-		}
-	}
-	if threads > 0 {
-		for _, f := range []driver.Function{e.low.first, e.low.dispatch, e.low.combine} {
-			if err := d.checkResident(f, threads); err != nil {
+	for p, n := range threads {
+		for _, f := range []driver.Function{p.first, p.dispatch, p.combine} {
+			if err := d.checkResident(f, n); err != nil {
 				return nil, err
 			}
 		}
@@ -51,13 +45,19 @@ func newKernelEngine(d *Dispatcher) (*kernelEngine, error) {
 	return e, nil
 }
 
-// kernels are those for the capacity.
-func (e *kernelEngine) kernels() *protocol {
-	if e.d.prog.plan(e.d.capacity).Low {
+// protocol is a row's.
+func (e *kernelEngine) protocol(row PlanRow) *protocol {
+	switch {
+	case row.Low:
 		return &e.low
+	case row.Mixed:
+		return &e.mixed
 	}
 	return &e.bulk
 }
+
+// kernels are those for the capacity.
+func (e *kernelEngine) kernels() *protocol { return e.protocol(e.d.prog.plan(e.d.capacity)) }
 
 // functions looks kernels up by name.
 func (d *Dispatcher) functions(want map[string]*driver.Function) error {
@@ -96,7 +96,7 @@ func (d *Dispatcher) begin() *params {
 // grid is the launch shape of dispatch and combine for the capacity.
 func (d *Dispatcher) grid() driver.LaunchConfig {
 	row := d.prog.plan(d.capacity)
-	return driver.LaunchConfig{Grid: driver.Dim3{X: row.Blocks}, Block: driver.Dim3{X: row.Threads}}
+	return driver.LaunchConfig{Grid: driver.Dim3{X: row.Blocks}, Block: driver.Dim3{X: row.Threads}, Dependent: d.dependent}
 }
 
 // bulkGrid is that of the kernels around NCCL, whatever the protocol.
@@ -111,7 +111,9 @@ func oneBlock(threads int) driver.LaunchConfig {
 func (e *kernelEngine) counts(s driver.Stream, t Tokens) error {
 	p := e.d.begin()
 	p.bring(t, e.d.prog.plan(e.d.capacity).Blocks, e.d.capacity)
-	return s.Launch(e.countsFn, oneBlock(e.d.prog.CountThreads), *p)
+	shape := oneBlock(e.d.prog.CountThreads)
+	shape.Dependent = e.d.dependent
+	return s.Launch(e.countsFn, shape, *p)
 }
 
 func (e *kernelEngine) dispatch(s driver.Stream, r Rows, first *Tokens) error {

@@ -87,6 +87,10 @@ type Program struct {
 	Scale      DType
 	ScaleBlock int
 
+	// WaitsForStream says that the kernels wait themselves for what is before them
+	// on their stream: they may be launched programmatically.
+	WaitsForStream bool
+
 	Padded bool // gathered rows of each rank start at a multiple of the capacity
 	Fills  bool // dispatch sets the routing of rows without a token to -1
 
@@ -107,6 +111,7 @@ type Program struct {
 type PlanRow struct {
 	Tokens  int
 	Low     bool // protocol ll, not bulk
+	Mixed   bool // bulk, and ll for steps of few tokens: the GPU chooses
 	Blocks  int
 	Threads int // per block
 }

@@ -29,7 +29,7 @@ type Plan struct {
 // more than the row before.
 type PlanRow struct {
 	Tokens   int
-	Protocol string // "ll" or "bulk"
+	Protocol string // "ll", "bulk" or "mixed"
 	Blocks   int
 	Threads  int // of a block
 	// Pair and BuiltIn are microseconds of a dispatch and a combine with Tokens
@@ -137,7 +137,7 @@ func (p *Plan) setRows(s *Spec) func(*report, string, *node) {
 				{name: "pair", set: setFloat(&row.Pair)},
 				{name: "built_in", set: setFloat(&row.BuiltIn)},
 			}, r, sub, item)
-			checkEnum(r, sub+".protocol", row.Protocol, []string{"ll", "bulk"})
+			checkEnum(r, sub+".protocol", row.Protocol, []string{"ll", "bulk", "mixed"})
 			if threads := sub + ".threads"; r.sound(threads) && row.Threads%32 != 0 {
 				r.fault(threads, Error{Msg: "must be a multiple of 32", Value: fmt.Sprint(row.Threads)})
 			}

@@ -143,6 +143,17 @@ __device__ __forceinline__ uint64_t global_timer() {
   return t;
 }
 
+// ---- Launches that overlap --------------------------------------------------
+//
+// A kernel may be launched programmatically: before what is in front of it on its
+// stream has ended. It waits for that before it touches memory, so that all it
+// reads is there; and tells when the next one may be launched, which then waits
+// in its turn. Both do nothing where kernels are launched in the ordinary way.
+
+__device__ __forceinline__ void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+__device__ __forceinline__ void launch_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
 // ---- Signals, bounded waits and failures ------------------------------------
 
 enum Phase : uint32_t { kPhaseCounts = 1, kPhaseDispatch = 2, kPhaseCombine = 3 };
@@ -152,7 +163,7 @@ enum Code : uint32_t { kTimeout = 1, kTooManyTokens = 2, kGridMismatch = 3 };
 constexpr uint32_t kPollsPerCheck = 64;
 
 // A wait that lasts longer than this is counted as a slow one.
-constexpr int64_t kSlowNs = 100000;
+constexpr uint64_t kSlowNs = 100000;
 
 __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
   return reinterpret_cast<uint64_t*>(g.symm[rank] + kFailure);
@@ -193,7 +204,7 @@ __device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int
 // Counts a slow wait, once for all threads that wait at the same time.
 __device__ __forceinline__ void count_slow(Control* control, uint64_t now) {
   const uint64_t last = atomicExch(reinterpret_cast<unsigned long long*>(&control->slow_at), now);
-  if (int64_t(now - last) > kSlowNs) atomicAdd(&control->slow_waits, 1u);
+  if (int64_t(now - last) > int64_t(kSlowNs)) atomicAdd(&control->slow_waits, 1u);
 }
 
 // Decides whether a wait that has not been satisfied should end: because the
@@ -203,7 +214,7 @@ __device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, u
   if (has_failed(g)) return true;
   const uint64_t now = global_timer();
   if (*deadline == 0) *deadline = (now + g.control->timeout_ns) | 1;
-  if (*deadline & 1 && int64_t(now + g.control->timeout_ns - *deadline) > kSlowNs) {
+  if (*deadline & 1 && int64_t(now + g.control->timeout_ns - *deadline) > int64_t(kSlowNs)) {
     *deadline ^= 1;
     count_slow(g.control, now);
   }
@@ -434,19 +445,38 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
   return v;
 }
 
-// A wait of the ll protocol for something of peer.
+// All waits of a thread in one operation: what has not come after the timeout
+// fails the group. In the loops that poll there is only what has to be; the rest
+// is in end(), once.
 struct LowWait {
   const Group& g;
   Phase phase;
   uint32_t epoch;
   uint32_t polls = 0;
-  uint64_t deadline = 0;
-  bool over = false;  // the group has failed: this thread waits for nothing more
+  int missing = 0;     // the rank that was waited for at the last look
+  uint64_t began = 0;  // the first look at the clock, 0 before
+  bool slow = false;
+  bool over = false;  // this thread waits for nothing more
 
-  // False once the wait should end.
+  // False once the wait for something of peer should end.
   __device__ __forceinline__ bool goes_on(int peer) {
-    if (!over && ++polls % kPollsPerCheck == 0) over = give_up(g, phase, peer, epoch, &deadline);
+    if (!over && ++polls % kPollsPerCheck == 0) look(peer);
     return !over;
+  }
+
+  __device__ __forceinline__ void look(int peer) {
+    const uint64_t now = global_timer();
+    if (began == 0) began = now;
+    missing = peer;
+    slow = now - began > kSlowNs;
+    over = now - began >= g.control->timeout_ns || load_relaxed(failure_word(g, g.rank)) != 0;
+  }
+
+  // Tells of what went wrong. After the thread's last wait.
+  __device__ __forceinline__ void end() const {
+    if (began == 0) return;
+    if (slow) count_slow(g.control, global_timer());
+    if (over && !has_failed(g)) fail(g, kTimeout, phase, missing, epoch);
   }
 };
 
@@ -486,12 +516,11 @@ __device__ __forceinline__ void send_header(const Group& g, size_t headers, uint
   }
 }
 
-__device__ __forceinline__ void wait_header(const Group& g, size_t headers, Phase phase, uint32_t epoch) {
+__device__ __forceinline__ void wait_header(const Group& g, size_t headers, LowWait& wait) {
   if (!has_header()) return;
   const int peer = header_peer();
   const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
-  LowWait wait{g, phase, epoch};
-  while (int32_t(load_relaxed(header) - epoch) < 0 && wait.goes_on(peer)) {
+  while (int32_t(load_relaxed(header) - wait.epoch) < 0 && wait.goes_on(peer)) {
   }
 }
 
@@ -708,6 +737,7 @@ constexpr int kCountThreads = 32;
 
 extern "C" __global__ void __launch_bounds__(kCountThreads)
     moegen_counts(const __grid_constant__ Group g, const __grid_constant__ Bring bring) {
+  wait_for_stream();
   __shared__ uint32_t counts[kRanks];
   receive_counts(g, bring, send_counts(g, bring), &g.control->step, counts);
 }
@@ -772,10 +802,21 @@ __device__ __forceinline__ void dispatch(const Group& g, const Step& step, const
   all_gather<Transport>(g, from.hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
   all_gather<Transport>(g, from.routing, kRouting + row * kRoutingPacks * sizeof(RoutingPack), rows * kRoutingPacks, 1);
   all_gather<Transport>(g, from.probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks, 2);
+  launch_next();
   // A peer may tell of a failure while this block's threads look for one: none of
   // them may signal that all is there if one has sent nothing.
   if (__syncthreads_or(turn.failed)) return;
   exchange_flags<Transport>(g, kPhaseDispatch, kDispatchFlags, g.control->dispatch_epoch, turn);
+}
+
+// Exchanges the counts before a step's first dispatch and makes its Turn. False,
+// for all threads: the group has failed, and nothing may be signalled.
+__device__ __forceinline__ bool exchange_counts(const Group& g, const Bring& bring, Step* step, Turn* turn) {
+  __shared__ uint32_t counts[kRanks];
+  *turn = {false, next_epoch(g.control->dispatch_epoch)};  // the counts tell of a failure
+  const bool alive = receive_counts(g, bring, send_counts(g, bring), step, counts);
+  if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = *step;
+  return alive;
 }
 
 // Dispatch over nvls, of a step whose counts are known.
@@ -786,6 +827,7 @@ __device__ __forceinline__ void dispatch(const Group& g, const Step& step, const
 //   after   the gathered tensors hold all ranks' rows, visible to this stream
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_dispatch_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  wait_for_stream();
   // Loaded now, although needed last: at few tokens latencies add up.
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
   dispatch<NVLS>(g, g.control->step, turn, from);
@@ -799,13 +841,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_first_dispatch_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from,
                                const __grid_constant__ Bring bring) {
+  wait_for_stream();
   __shared__ Step step;
-  __shared__ uint32_t counts[kRanks];
-  const Turn turn = {false, next_epoch(g.control->dispatch_epoch)};  // the counts tell of a failure
-  const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
-  if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
-  if (!alive) return;  // and signal nothing
-  dispatch<NVLS>(g, step, turn, from);
+  Turn turn;
+  if (exchange_counts(g, bring, &step, &turn)) dispatch<NVLS>(g, step, turn, from);
 }
 
 // Dispatch over p2p, of a step whose counts are known.
@@ -816,6 +855,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 //   after   the gathered tensors hold all ranks' rows, visible to this stream
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_dispatch_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  wait_for_stream();
   // Loaded now, although needed last: at few tokens latencies add up.
   const Turn turn = begin_turn(g, g.control->dispatch_epoch);
   dispatch<P2P>(g, g.control->step, turn, from);
@@ -829,13 +869,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_first_dispatch_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from,
                               const __grid_constant__ Bring bring) {
+  wait_for_stream();
   __shared__ Step step;
-  __shared__ uint32_t counts[kRanks];
-  const Turn turn = {false, next_epoch(g.control->dispatch_epoch)};  // the counts tell of a failure
-  const bool alive = receive_counts(g, bring, send_counts(g, bring), &step, counts);
-  if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
-  if (!alive) return;  // and signal nothing
-  dispatch<P2P>(g, step, turn, from);
+  Turn turn;
+  if (exchange_counts(g, bring, &step, &turn)) dispatch<P2P>(g, step, turn, from);
 }
 
 // ---- Dispatch, protocol ll --------------------------------------------------
@@ -853,8 +890,7 @@ struct StepPart {
   uint32_t offset, count;
 };
 
-__device__ __forceinline__ StepPart load_step(const Group& g) {
-  const Step& from = g.control->step;
+__device__ __forceinline__ StepPart load_step(const Step& from) {
   const int r = threadIdx.x;
   StepPart part = {};
   if (r < kRanks) part.offset = from.offset[r], part.count = from.count[r];
@@ -971,9 +1007,9 @@ struct LowDispatch {
       uint4 *here[kBatch], v[kBatch];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        from[b] = rank_after(g, first + b < kRanks ? first + b : 0);
-        here[b] = nullptr;
-        if (first + b < kRanks && has(from[b], i)) here[b] = reinterpret_cast<uint4*>(g.symm[g.rank] + packs(from[b])) + i;
+        const bool is_one = first + b < kRanks;
+        const int r = from[b] = rank_after(g, is_one ? first + b : 0);
+        here[b] = is_one && has(r, i) ? reinterpret_cast<uint4*>(g.symm[g.rank] + packs(r)) + i : nullptr;
       }
       if (!receive_packs(wait, from, here, v)) return;
 #pragma unroll
@@ -988,9 +1024,9 @@ struct LowDispatch {
 // round of pushes is followed by the receipt of the round before, so that the
 // link and the copies from staging to the gathered tensors overlap.
 //
-// With kFirst the counts travel too.
+// With kFirst the counts travel too; otherwise they are in known.
 template <bool kFirst>
-__device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, const Bring& bring) {
+__device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, const Bring& bring, const Step& known) {
   __shared__ Step step;
   __shared__ uint32_t counts[kRanks];
   const Index total = Index(gridDim.x) * blockDim.x;
@@ -1000,8 +1036,8 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   // row will be sent.
   Given given = {};
   if (push < Index(from.rows) * kHiddenPacks) given = load_given(from.hidden, push);
-  const StepPart part = kFirst ? StepPart{} : load_step(g);
-  const Index rows = kFirst ? own_count(bring) : g.control->step.count[g.rank];
+  const StepPart part = kFirst ? StepPart{} : load_step(known);
+  const Index rows = kFirst ? own_count(bring) : known.count[g.rank];
   const uint64_t failure = load_failure(g);
   uint32_t word = 0;
   if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kGivenWords) {
@@ -1025,6 +1061,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
     share_step(part, &step, counts);
   }
   count_low_epoch(g.control->low_dispatch_epoch, epoch);
+  launch_next();
 
   Index most = 0;
 #pragma unroll 4
@@ -1038,7 +1075,8 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
     own = next;
   }
   d.receive_small(wait, most);
-  wait_header(g, kLowDispatchHeaders, kPhaseDispatch, epoch);
+  wait_header(g, kLowDispatchHeaders, wait);
+  wait.end();
 }
 
 // Dispatch with protocol ll, over any transport, for at most kLowTokens tokens a
@@ -1049,7 +1087,8 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
 //   writes  kRouting, kProbs, kHidden of this rank: all ranks' rows, rank r's from step.offset[r] on
 extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
     moegen_dispatch_ll(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
-  dispatch_ll<false>(g, from, Bring{});
+  wait_for_stream();
+  dispatch_ll<false>(g, from, Bring{}, g.control->step);
 }
 
 // The first dispatch of a step with protocol ll: the counts travel in the same
@@ -1061,7 +1100,8 @@ extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
 extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
     moegen_first_dispatch_ll(const __grid_constant__ Group g, const __grid_constant__ Rows from,
                              const __grid_constant__ Bring bring) {
-  dispatch_ll<true>(g, from, bring);
+  wait_for_stream();
+  dispatch_ll<true>(g, from, bring, g.control->step);
 }
 
 // ---- Sums of this rank's rows -----------------------------------------------
@@ -1126,6 +1166,7 @@ __device__ __forceinline__ void combine(const Group& g, const WireUnit* partial,
   if (threadIdx.x < kRanks) turn = begin_turn(g, g.control->combine_epoch);
   const bool ok = exchange_flags<Transport>(g, kPhaseCombine, kCombineFlags, g.control->combine_epoch, turn);
   if (__syncthreads_or(!ok)) return;
+  launch_next();
 
   const Step& step = g.control->step;
   const size_t first = kPartial + size_t(step.offset[g.rank]) * kUnits * sizeof(WireUnit);
@@ -1143,6 +1184,7 @@ __device__ __forceinline__ void combine(const Group& g, const WireUnit* partial,
 //           of row step.offset[rank] + t; 16-byte aligned
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_combine_nvls(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  wait_for_stream();
   combine<NVLS>(g, partial, out);
 }
 
@@ -1155,6 +1197,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 //           of row step.offset[rank] + t; 16-byte aligned
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_combine_p2p(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  wait_for_stream();
   combine<P2P>(g, partial, out);
 }
 
@@ -1277,6 +1320,7 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   c.push();
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
+  launch_next();
   const auto load = [&](size_t i, LowTerms& t) {
     c.push();
     t.load(LowFetch{c, i});
@@ -1285,7 +1329,8 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
 #pragma unroll 1
   while (c.push()) {
   }
-  wait_header(g, kLowCombineHeaders, kPhaseCombine, epoch);
+  wait_header(g, kLowCombineHeaders, wait);
+  wait.end();
 }
 
 // Combine with protocol ll, over any transport, for at most kLowTokens tokens a
@@ -1297,7 +1342,91 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
 //           of row step.offset[rank] + t; 16-byte aligned
 extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
     moegen_combine_ll(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  wait_for_stream();
   combine_ll(g, partial, out);
+}
+
+// ---- Both protocols, chosen on the GPU --------------------------------------
+//
+// A graph that was captured for many tokens is replayed with few, too. These
+// kernels take protocol ll for steps of at most kFewTokens tokens a rank, else
+// bulk. All ranks choose alike, since they have the same counts.
+constexpr uint32_t kFewTokens = kLowTokens;
+
+// As moegen_dispatch_ll or moegen_dispatch_nvls, with blocks of kThreads threads.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_dispatch_mixed_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  wait_for_stream();
+  const Step& step = g.control->step;
+  if (step.max <= kFewTokens) {
+    dispatch_ll<false>(g, from, Bring{}, step);
+  } else {
+    dispatch<NVLS>(g, step, begin_turn(g, g.control->dispatch_epoch), from);
+  }
+}
+
+// As moegen_first_dispatch_nvls: the counts are exchanged before anything is sent.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_first_dispatch_mixed_nvls(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                                     const __grid_constant__ Bring bring) {
+  wait_for_stream();
+  __shared__ Step step;
+  Turn turn;
+  if (!exchange_counts(g, bring, &step, &turn)) return;
+  if (step.max <= kFewTokens) {
+    dispatch_ll<false>(g, from, bring, step);
+  } else {
+    dispatch<NVLS>(g, step, turn, from);
+  }
+}
+
+// As moegen_combine_ll or moegen_combine_nvls, with blocks of kThreads threads.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_combine_mixed_nvls(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  wait_for_stream();
+  if (g.control->step.max <= kFewTokens) {
+    combine_ll(g, partial, out);
+  } else {
+    combine<NVLS>(g, partial, out);
+  }
+}
+
+// As moegen_dispatch_ll or moegen_dispatch_p2p, with blocks of kThreads threads.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_dispatch_mixed_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from) {
+  wait_for_stream();
+  const Step& step = g.control->step;
+  if (step.max <= kFewTokens) {
+    dispatch_ll<false>(g, from, Bring{}, step);
+  } else {
+    dispatch<P2P>(g, step, begin_turn(g, g.control->dispatch_epoch), from);
+  }
+}
+
+// As moegen_first_dispatch_p2p: the counts are exchanged before anything is sent.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_first_dispatch_mixed_p2p(const __grid_constant__ Group g, const __grid_constant__ Rows from,
+                                    const __grid_constant__ Bring bring) {
+  wait_for_stream();
+  __shared__ Step step;
+  Turn turn;
+  if (!exchange_counts(g, bring, &step, &turn)) return;
+  if (step.max <= kFewTokens) {
+    dispatch_ll<false>(g, from, bring, step);
+  } else {
+    dispatch<P2P>(g, step, turn, from);
+  }
+}
+
+// As moegen_combine_ll or moegen_combine_p2p, with blocks of kThreads threads.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    moegen_combine_mixed_p2p(const __grid_constant__ Group g, const WireUnit* partial, OutUnit* out) {
+  wait_for_stream();
+  if (g.control->step.max <= kFewTokens) {
+    combine_ll(g, partial, out);
+  } else {
+    combine<P2P>(g, partial, out);
+  }
 }
 
 // ---- Transport nccl: what runs around NCCL's collectives --------------------

@@ -379,7 +379,7 @@ var program = &moert.Program{
 		{Tokens: 8, Low: true, Blocks: 15, Threads: 512},
 		{Tokens: 16, Low: true, Blocks: 30, Threads: 512},
 		{Tokens: 512, Low: true, Blocks: 32, Threads: 1024},
-		{Tokens: 1024, Blocks: 32, Threads: 512},
+		{Tokens: 1024, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{
 		Signals: 128,
@@ -394,7 +394,8 @@ var program = &moert.Program{
 		Step:    64,
 		Epochs:  108,
 	},
-	Source:  programSource,
-	PTX:     programPTX,
-	PTXArch: "sm_90a",
+	WaitsForStream: true,
+	Source:         programSource,
+	PTX:            programPTX,
+	PTXArch:        "sm_90a",
 }

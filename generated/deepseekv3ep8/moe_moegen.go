@@ -378,7 +378,7 @@ var program = &moert.Program{
 		{Tokens: 4, Low: true, Blocks: 9, Threads: 512},
 		{Tokens: 8, Low: true, Blocks: 17, Threads: 512},
 		{Tokens: 128, Low: true, Blocks: 32, Threads: 768},
-		{Tokens: 512, Blocks: 32, Threads: 512},
+		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{
 		Signals: 128,
@@ -393,7 +393,8 @@ var program = &moert.Program{
 		Step:    64,
 		Epochs:  156,
 	},
-	Source:  programSource,
-	PTX:     programPTX,
-	PTXArch: "sm_90a",
+	WaitsForStream: true,
+	Source:         programSource,
+	PTX:            programPTX,
+	PTXArch:        "sm_90a",
 }

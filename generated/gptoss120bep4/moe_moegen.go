@@ -394,7 +394,8 @@ var program = &moert.Program{
 		Step:    64,
 		Epochs:  124,
 	},
-	Source:  programSource,
-	PTX:     programPTX,
-	PTXArch: "sm_90a",
+	WaitsForStream: true,
+	Source:         programSource,
+	PTX:            programPTX,
+	PTXArch:        "sm_90a",
 }

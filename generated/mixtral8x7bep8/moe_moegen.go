@@ -379,7 +379,7 @@ var program = &moert.Program{
 		{Tokens: 8, Low: true, Blocks: 9, Threads: 512},
 		{Tokens: 16, Low: true, Blocks: 18, Threads: 512},
 		{Tokens: 256, Low: true, Blocks: 32, Threads: 768},
-		{Tokens: 512, Blocks: 32, Threads: 512},
+		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{
 		Signals: 128,
@@ -394,7 +394,8 @@ var program = &moert.Program{
 		Step:    64,
 		Epochs:  156,
 	},
-	Source:  programSource,
-	PTX:     programPTX,
-	PTXArch: "sm_90a",
+	WaitsForStream: true,
+	Source:         programSource,
+	PTX:            programPTX,
+	PTXArch:        "sm_90a",
 }

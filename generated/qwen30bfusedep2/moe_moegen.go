@@ -518,8 +518,9 @@ var program = &moert.Program{
 		Step:    64,
 		Epochs:  108,
 	},
-	Source:   programSource,
-	Epilogue: moert.Epilogue{Residual: true, Norm: moert.BF16, Sum: true, Output: moert.FP8},
-	PTX:      programPTX,
-	PTXArch:  "sm_90a",
+	WaitsForStream: true,
+	Source:         programSource,
+	Epilogue:       moert.Epilogue{Residual: true, Norm: moert.BF16, Sum: true, Output: moert.FP8},
+	PTX:            programPTX,
+	PTXArch:        "sm_90a",
 }

@@ -40,3 +40,14 @@ __device__ __forceinline__ uint64_t global_timer() {
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
   return t;
 }
+
+// ---- Launches that overlap ---------------------------------------------------
+//
+// A kernel may be launched programmatically: before what is in front of it on its
+// stream has ended. It waits for that before it touches memory, so that all it
+// reads is there; and tells when the next one may be launched, which then waits
+// in its turn. Both do nothing where kernels are launched in the ordinary way.
+
+__device__ __forceinline__ void wait_for_stream() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+__device__ __forceinline__ void launch_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }

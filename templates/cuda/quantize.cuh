@@ -8,7 +8,9 @@
 // Two numbers times factor, the first one in the low byte.
 __device__ __forceinline__ uint32_t e4m3x2(float low, float high, float factor) {
   uint16_t pair;
-  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(__fmul_rn(high, factor)), "f"(__fmul_rn(low, factor)));
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;"
+      : "=h"(pair)
+      : "f"(__fmul_rn(high, factor)), "f"(__fmul_rn(low, factor)));
   return pair;
 }
 
@@ -32,5 +34,7 @@ __device__ __forceinline__ void quantize_block(const float (&x)[kEach], uint32_t
   *scale = __fdiv_rn(amax, 448.0f);
   const float factor = __fdiv_rn(448.0f, amax);
 #pragma unroll
-  for (int i = 0; i < kEach / 4; ++i) q[i] = e4m3x2(x[4 * i], x[4 * i + 1], factor) | e4m3x2(x[4 * i + 2], x[4 * i + 3], factor) << 16;
+  for (int i = 0; i < kEach / 4; ++i) {
+    q[i] = e4m3x2(x[4 * i], x[4 * i + 1], factor) | e4m3x2(x[4 * i + 2], x[4 * i + 3], factor) << 16;
+  }
 }

@@ -7,7 +7,7 @@ enum Code : uint32_t { kTimeout = 1, kTooManyTokens = 2, kGridMismatch = 3 };
 constexpr uint32_t kPollsPerCheck = 64;
 
 // A wait that lasts longer than this is counted as a slow one.
-constexpr int64_t kSlowNs = 100000;
+constexpr uint64_t kSlowNs = 100000;
 
 __device__ __forceinline__ uint64_t* failure_word(const Group& g, int rank) {
   return reinterpret_cast<uint64_t*>(g.symm[rank] + kFailure);
@@ -48,7 +48,7 @@ __device__ __forceinline__ void fail(const Group& g, Code code, Phase phase, int
 // Counts a slow wait, once for all threads that wait at the same time.
 __device__ __forceinline__ void count_slow(Control* control, uint64_t now) {
   const uint64_t last = atomicExch(reinterpret_cast<unsigned long long*>(&control->slow_at), now);
-  if (int64_t(now - last) > kSlowNs) atomicAdd(&control->slow_waits, 1u);
+  if (int64_t(now - last) > int64_t(kSlowNs)) atomicAdd(&control->slow_waits, 1u);
 }
 
 // Decides whether a wait that has not been satisfied should end: because the
@@ -58,7 +58,7 @@ __device__ __forceinline__ bool give_up(const Group& g, Phase phase, int peer, u
   if (has_failed(g)) return true;
   const uint64_t now = global_timer();
   if (*deadline == 0) *deadline = (now + g.control->timeout_ns) | 1;
-  if (*deadline & 1 && int64_t(now + g.control->timeout_ns - *deadline) > kSlowNs) {
+  if (*deadline & 1 && int64_t(now + g.control->timeout_ns - *deadline) > int64_t(kSlowNs)) {
     *deadline ^= 1;
     count_slow(g.control, now);
   }

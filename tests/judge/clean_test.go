@@ -75,6 +75,39 @@ func TestCleanShapes(t *testing.T) {
 	}
 }
 
+// TestMixed: kernels that take ll for steps of at most two tokens a rank and bulk
+// for others, in turn.
+func TestMixed(t *testing.T) {
+	text := `hidden_dim: 256
+topk: 2
+dtype: bf16
+ep_size: 2
+max_tokens: 20000 # more than ll's staging buffers have room for
+num_experts: 24
+sm_limit: 2
+`
+	for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
+		t.Run(string(tr), func(t *testing.T) {
+			j := job{
+				text: text, transport: tr, protocol: gen.Mixed, layers: 2, tokens: [][]int{{1, 2}, {0, 3}, {2, 0}, {0, 0}, {4, 1}},
+				damage: [2]string{"kFewTokens = kLowTokens", "kFewTokens = 2"}, config: emu.Config{Mode: emu.Check},
+			}
+			clean(t, j)
+			for seed := range uint64(6) {
+				j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed%3)}}
+				clean(t, j)
+			}
+			// Ranks that choose by their own counts are found out.
+			j.config = emu.Config{Mode: emu.Check}
+			j.text += "timeout: 300ms\n"
+			j.damage = [2]string{"step.max <= kFewTokens", "step.count[g.rank] <= 2"}
+			if reports, err := j.run(t); err == nil && len(reports) == 0 {
+				t.Error("ranks that choose by their own counts are right")
+			}
+		})
+	}
+}
+
 // TestSpeed reports how fast judging is; it fails only where something is far
 // out of line.
 func TestSpeed(t *testing.T) {

@@ -22,6 +22,7 @@ type Alternated struct {
 	Tokens   int       `json:"tokens"`
 	Dispatch []float64 `json:"dispatch_us"`
 	Combine  []float64 `json:"combine_us"`
+	Pair     []float64 `json:"pair_us"` // a dispatch and a combine in turn
 }
 
 // Alternate measures versions of a program in turn, round by round, so that what
@@ -66,9 +67,14 @@ func Alternate(ctx context.Context, tokens []int, rounds int, versions ...Versio
 				if row.Dispatch == nil {
 					return errors.New("over nccl operations are not measured by themselves")
 				}
+				pair, err := b.pair(n, n)
+				if err != nil {
+					return err
+				}
 				r := &rows[i]
 				r.Version, r.Protocol, r.Tokens = versions[i].Name, row.Protocol, n
 				r.Dispatch, r.Combine = append(r.Dispatch, row.Dispatch.Median), append(r.Combine, row.Combine.Median)
+				r.Pair = append(r.Pair, pair.Median)
 				return nil
 			}); err != nil {
 				return list, err

@@ -144,8 +144,11 @@ func (b *bench) measureKernels(row *Row) error {
 func protocolOf(p *moert.Program, capacity int) string {
 	for _, row := range p.Plan {
 		if capacity <= row.Tokens {
-			if row.Low {
+			switch {
+			case row.Low:
 				return "ll"
+			case row.Mixed:
+				return "mixed"
 			}
 			break
 		}

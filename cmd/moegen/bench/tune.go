@@ -1,10 +1,10 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/moegen/moegen/cmd/moegen/gen"
@@ -24,8 +24,8 @@ type Tuned struct {
 	Tries    int // launches that were measured
 }
 
-// within is how much slower than the fastest a launch may be that takes fewer
-// threads: they leave room for other kernels, and times scatter as much.
+// within is how much slower than the fastest the built-in launch may be and still
+// be planned: less than that differs from run to run.
 const within = 1.02
 
 // Tune measures pairs of a dispatch and a combine, for each token count with
@@ -60,6 +60,10 @@ func Tune(ctx context.Context, c Config) (*Tuned, error) {
 			for i, tokens := range c.Tokens {
 				best := found[i].choose()
 				t.Tries += len(found[i].list)
+				// As bulk, and right for graphs that are replayed with fewer tokens.
+				if _, low := gen.ThreadsOf(&s, gen.LL); best.protocol == gen.Bulk && low > 0 && tokens > low {
+					best.protocol = gen.Mixed
+				}
 				t.Plan.Rows = append(t.Plan.Rows, spec.PlanRow{Tokens: tokens, Protocol: string(best.protocol), Blocks: best.blocks, Threads: best.threads})
 			}
 			s.Plan = &t.Plan
@@ -109,22 +113,18 @@ type tried struct {
 	protocol        gen.Protocol
 	blocks, threads int
 	us              float64
+	builtIn         bool
 }
 
-// choose returns the launch with the fewest threads among the fastest.
+// choose returns the fastest launch, or the built-in one if that is as good.
 func (t *try) choose() tried {
-	fastest := math.Inf(1)
+	best := slices.MinFunc(t.list, func(a, b tried) int { return cmp.Compare(a.us, b.us) })
 	for _, x := range t.list {
-		fastest = min(fastest, x.us)
-	}
-	var best *tried
-	for i := range t.list {
-		x := &t.list[i]
-		if x.us <= within*fastest && (best == nil || x.blocks*x.threads < best.blocks*best.threads) {
-			best = x
+		if x.builtIn && x.us <= within*best.us {
+			return x
 		}
 	}
-	return *best
+	return best
 }
 
 // tryAll measures a protocol's launches for a token count.
@@ -137,16 +137,25 @@ func (b *bench) tryAll(p gen.Protocol, tokens int, to *try) error {
 	if err != nil {
 		return err
 	}
+	// What the built-in plan takes, if it takes this protocol at all.
+	planned := all[0][1].config
+	_, low := gen.ThreadsOf(b.Spec, gen.LL)
+	isPlanned := (p == gen.LL) == (tokens <= low)
 	pairs := max(b.effort.nodes(tokens)/4, 1)
 	for _, threads := range sizes {
-		for _, blocks := range b.grids(tokens, threads) {
+		grids := b.grids(tokens, threads)
+		if threads == planned.Block.X && !slices.Contains(grids, planned.Grid.X) {
+			grids = append(grids, planned.Grid.X)
+		}
+		for _, blocks := range grids {
 			t, err := b.graph(pairs, b.effort.replays, func(rank int, s driver.Stream) error {
 				return repeat(pairs, s, all[rank][1].with(blocks, threads), all[rank][2].with(blocks, threads))
 			})
 			if err != nil {
 				return fmt.Errorf("%d blocks of %d threads: %w", blocks, threads, err)
 			}
-			to.list = append(to.list, tried{p, blocks, threads, t.Median})
+			builtIn := isPlanned && blocks == planned.Grid.X && threads == planned.Block.X
+			to.list = append(to.list, tried{p, blocks, threads, t.Median, builtIn})
 		}
 	}
 	return nil

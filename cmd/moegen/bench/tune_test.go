@@ -9,11 +9,14 @@ import (
 	moert "github.com/moegen/moegen/runtime"
 )
 
-// TestChoose: of the launches that are as fast as any, the one with the fewest
-// threads.
+// TestChoose: the fastest launch, but the built-in one if that is as fast.
 func TestChoose(t *testing.T) {
-	tries := try{[]tried{{gen.LL, 64, 512, 5.0}, {gen.LL, 8, 512, 5.09}, {gen.LL, 4, 512, 5.2}, {gen.Bulk, 16, 512, 5.05}}}
+	tries := try{[]tried{{gen.LL, 64, 512, 5.0, false}, {gen.LL, 8, 512, 5.09, true}, {gen.Bulk, 16, 512, 5.05, false}}}
 	if got := tries.choose(); got.blocks != 8 {
+		t.Errorf("%+v", got)
+	}
+	tries.list[1].us = 5.2
+	if got := tries.choose(); got.blocks != 64 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -44,7 +44,7 @@ its usual kernels are the baseline.
 type measureFlags struct {
 	backend, transport, tokens string
 	ranks, sms, maxTokens      int
-	share, verbose             bool
+	share, serial, verbose     bool
 }
 
 func (o *measureFlags) register(f *flag.FlagSet) {
@@ -54,6 +54,7 @@ func (o *measureFlags) register(f *flag.FlagSet) {
 	f.IntVar(&o.ranks, "ranks", 0, "use `N` ranks instead of the spec's ep_size")
 	f.IntVar(&o.sms, "sms", 0, "use `N` multiprocessors instead of the spec's sm_limit")
 	f.IntVar(&o.maxTokens, "max-tokens", 0, "use `N` instead of the spec's max_tokens")
+	f.BoolVar(&o.serial, "serial", false, serialHelp)
 	f.BoolVar(&o.share, "share", false, "let ranks share GPUs, to try several where there are fewer (transport p2p; without NCCL)")
 	f.BoolVar(&o.verbose, "v", false, "log what the runtime does")
 }
@@ -128,6 +129,9 @@ func (o *measureFlags) config(s *spec.Spec, p *moert.Program, stderr io.Writer) 
 	}
 	c := bench.Config{Spec: s, Program: p, Share: o.share, Layers: 61,
 		Options: []moert.Option{moert.WithLogger(slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})))}}
+	if o.serial {
+		c.Options = append(c.Options, moert.WithSerialLaunch())
+	}
 	if o.transport != "auto" {
 		c.Transport = moert.Transport(o.transport)
 	}
@@ -158,7 +162,7 @@ func benchCommand(ctx context.Context, args []string, _ io.Reader, stdout, stder
 	var o benchFlags
 	f := newFlags("bench", benchHelp)
 	o.register(f)
-	f.StringVar(&o.protocol, "protocol", "auto", "`HOW` ranks learn that data has arrived: auto (by the plan), ll (as far as it goes), bulk")
+	f.StringVar(&o.protocol, "protocol", "auto", "`HOW` ranks learn that data has arrived: auto (by the plan), ll (as far as it goes), bulk, mixed (ll or bulk, by each step's counts)")
 	f.IntVar(&o.layers, "layers", 0, "dispatch, compute and combine `N` times in a step (default: 61, emulated 2)")
 	f.StringVar(&o.svg, "svg", "", "draw latency and the ratio to the floor to `FILE`")
 	f.StringVar(&o.save, "save", "", "write the results as JSON to `FILE`, for -baseline")
@@ -173,8 +177,8 @@ func benchCommand(ctx context.Context, args []string, _ io.Reader, stdout, stder
 	if err := o.check(); err != nil {
 		return usageError(stderr, f, "%v", err)
 	}
-	if !slices.Contains([]string{"auto", "ll", "bulk"}, o.protocol) {
-		return usageError(stderr, f, "-protocol %q: allowed are auto, ll, bulk", o.protocol)
+	if !slices.Contains([]string{"auto", "ll", "bulk", "mixed"}, o.protocol) {
+		return usageError(stderr, f, "-protocol %q: allowed are auto, ll, bulk, mixed", o.protocol)
 	}
 	if o.layers < 0 || o.layers > 1<<12 {
 		return usageError(stderr, f, "-layers %d: allowed are 1 to %d", o.layers, 1<<12)

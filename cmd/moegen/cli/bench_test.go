@@ -57,7 +57,7 @@ func TestBenchUsage(t *testing.T) {
 		"a b":                                    "takes one spec",
 		"-backend gpu " + specFile:               "allowed are auto, cuda, emu",
 		"-transport ib " + specFile:              "allowed are auto, nvls, p2p, nccl",
-		"-protocol fast " + specFile:             "allowed are auto, ll, bulk",
+		"-protocol fast " + specFile:             "allowed are auto, ll, bulk, mixed",
 		"-layers -1 " + specFile:                 "allowed are 1 to",
 		"-ranks -2 " + specFile:                  "at least 0",
 		"-tokens 8,4 " + specFile:                "4 does not come after 8",

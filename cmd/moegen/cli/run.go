@@ -57,7 +57,7 @@ type runFlags struct {
 	mode, protocol                             string
 	seed                                       uint64
 	seeds                                      int
-	json, verbose                              bool
+	serial, json, verbose                      bool
 }
 
 func (o *runFlags) register(f *flag.FlagSet) {
@@ -68,7 +68,7 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.BoolVar(&o.share, "share", false, "let ranks share GPUs, to try several where there are fewer (transport p2p)")
 	f.StringVar(&o.tokens, "tokens", "", "token counts of the steps, a `LIST` such as 1,0/3,7 (default: small uneven ones)")
 	f.StringVar(&o.transport, "transport", "auto", "`WHICH` transports: auto (the first that works), all, or some of nvls,p2p,nccl")
-	f.StringVar(&o.protocol, "protocol", "auto", "`HOW` ranks learn that data has arrived: auto (by token count), ll (as far as it goes), bulk")
+	f.StringVar(&o.protocol, "protocol", "auto", "`HOW` ranks learn that data has arrived: auto (by token count), ll (as far as it goes), bulk, mixed (ll or bulk, by each step's counts)")
 	f.IntVar(&o.steps, "steps", 0, "run `N` eager steps (default: as many as -tokens has)")
 	f.IntVar(&o.replays, "replays", 0, "replay the captured graph `N` times (default: as many as -tokens has)")
 	f.IntVar(&o.layers, "layers", 2, "dispatch and combine `N` times a step")
@@ -78,9 +78,12 @@ func (o *runFlags) register(f *flag.FlagSet) {
 	f.Uint64Var(&o.seed, "seed", 1, "`SEED` of tokens and routing, and of the schedule")
 	f.IntVar(&o.seeds, "seeds", 1, "with -mode explore, run `N` schedules, from SEED on, until one is faulty")
 	f.IntVar(&o.capacity, "capacity", 0, "launch for steps of up to `N` tokens a rank (default: the spec's max_tokens)")
+	f.BoolVar(&o.serial, "serial", false, serialHelp)
 	f.BoolVar(&o.json, "json", false, "print the results as JSON")
 	f.BoolVar(&o.verbose, "v", false, "log what the runtime does, and print every rank")
 }
+
+const serialHelp = "launch each kernel only when what is before it has ended, not programmatically"
 
 var partials = map[string]layer.Partials{"both": layer.PartialsBoth, "buffer": layer.PartialsBuffer, "own": layer.PartialsOwn}
 
@@ -94,7 +97,7 @@ func (o *runFlags) check() error {
 		{"graph", o.graph, []string{"auto", "only", "off"}},
 		{"partial", o.partial, []string{"both", "buffer", "own"}},
 		{"mode", o.mode, []string{"fast", "check", "explore"}},
-		{"protocol", o.protocol, []string{"auto", "ll", "bulk"}},
+		{"protocol", o.protocol, []string{"auto", "ll", "bulk", "mixed"}},
 	} {
 		if !slices.Contains(c.allowed, c.value) {
 			return fmt.Errorf("-%s %q: allowed are %s", c.name, c.value, strings.Join(c.allowed, ", "))

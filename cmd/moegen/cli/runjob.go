@@ -186,6 +186,9 @@ func (j *runJob) runOne(ctx context.Context, b *backend, t moert.Transport, stde
 		Partials: partials[j.flags.partial], Keep: len(j.transports) > 1 && j.group == nil, Progress: p.step,
 		Options: []moert.Option{moert.WithLogger(j.flags.logger(stderr))},
 	}
+	if j.flags.serial {
+		c.Options = append(c.Options, moert.WithSerialLaunch())
+	}
 	if j.group != nil && b.driver.Name() == "emu" {
 		// A peer that is slow to emulate is not missing; one that ends is noticed.
 		c.Options = append(c.Options, moert.WithTimeout(time.Minute))

@@ -162,6 +162,8 @@ func (x *Explanation) launches(s *spec.Spec) {
 			l.Protocol, l.Why = "ll", "a thread for each 16 bytes; no fence, no flag"
 		case low == 0:
 			l.Why = "protocol ll is not generated for this spec"
+		case r.Mixed:
+			l.Protocol, l.Why = "mixed", fmt.Sprintf("bulk, and ll for steps of up to %d tokens, which its staging buffers have room for", low)
 		default:
 			l.Why = fmt.Sprintf("ll's staging buffers have room for %d tokens", low)
 		}

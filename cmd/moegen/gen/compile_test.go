@@ -49,9 +49,9 @@ func checkPTX(t *testing.T, s *spec.Spec, source, ptx []byte, want []gen.Kernel)
 		}
 		stores, loads := 0, 0
 		switch name {
-		case "moegen_dispatch_nvls", "moegen_first_dispatch_nvls":
+		case "moegen_dispatch_nvls", "moegen_first_dispatch_nvls", "moegen_dispatch_mixed_nvls", "moegen_first_dispatch_mixed_nvls":
 			stores = 3 * constant(t, source, "kUnroll") // a loop for each tensor
-		case "moegen_combine_nvls":
+		case "moegen_combine_nvls", "moegen_combine_mixed_nvls":
 			loads = reduceLoads(t, s, source)
 		}
 		if n := strings.Count(body, "multimem.st"); n != stores {

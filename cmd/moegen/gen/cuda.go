@@ -32,7 +32,8 @@ type kernelData struct {
 	Transports                                   []string // those with dispatch and combine kernels of their own
 	TransportNames                               []string // all, as in the spec
 	Layout                                       Layout
-	LowTokens, LowThreads                        int // of protocol ll; 0 tokens where it is not generated
+	LowTokens, LowThreads                        int  // of protocol ll; 0 tokens where it is not generated
+	Mixed                                        bool // there are kernels with both protocols
 	RoutingWord, ProbsWord, ScaleWord            string
 	RoutingWords, ProbsWords, ScaleWords         int // a row as lines of protocol ll
 	combineData
@@ -106,6 +107,7 @@ func newKernelData(s *spec.Spec) kernelData {
 	d.P2P = slices.Contains(d.Transports, string(spec.P2P))
 	d.NCCL = slices.Contains(s.Transports, spec.NCCL)
 	d.LowTokens, d.LowThreads = lowTokens(s), lowThreads(s)
+	d.Mixed = hasMixed(s)
 	for _, t := range []struct {
 		bytes int
 		words *int
@@ -154,6 +156,9 @@ func (d *kernelData) parts() []string {
 	}
 	if d.LowTokens > 0 {
 		parts = append(parts, "combine_ll.cu.tmpl")
+	}
+	if d.Mixed {
+		parts = append(parts, "mixed.cu.tmpl")
 	}
 	if d.NCCL {
 		parts = append(parts, "nccl.cu.tmpl")

@@ -47,6 +47,9 @@ func (g *goPackage) program() {
 		if row.Low {
 			fields = append(fields, field("Low", jen.True()))
 		}
+		if row.Mixed {
+			fields = append(fields, field("Mixed", jen.True()))
+		}
 		plan = append(plan, jen.Values(append(fields, lit("Blocks", row.Blocks), lit("Threads", row.Threads))...))
 	}
 	l := launch.Layout
@@ -65,6 +68,7 @@ func (g *goPackage) program() {
 			field("Signals", offset(l.CountSlots)), field("Routing", offset(l.Routing)), field("Probs", offset(l.Probs)),
 			field("Scales", offset(l.Scales)), field("Hidden", offset(l.Hidden)), field("Partial", offset(l.Partial)), field("Staging", offset(l.LowDispatch)), field("Bytes", offset(l.Bytes)),
 			field("Control", offset(l.ControlBytes)), field("Step", offset(l.StepOffset)), field("Epochs", offset(l.EpochOffset)))),
+		field("WaitsForStream", jen.True()),
 		field("Source", jen.Id(source)),
 	}
 	if e := g.epilogueProgram(); e != nil {

@@ -32,6 +32,9 @@ func Kernels(s *spec.Spec) []Kernel {
 	if d.LowTokens > 0 {
 		add("moegen_combine_ll", d.LowThreads)
 	}
+	if d.Mixed {
+		each([]string{"moegen_dispatch_mixed_", "moegen_first_dispatch_mixed_", "moegen_combine_mixed_"})
+	}
 	if d.NCCL {
 		add("moegen_nccl_announce", 32)
 		add("moegen_nccl_counts", launch.CountThreads)

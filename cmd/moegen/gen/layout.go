@@ -102,6 +102,13 @@ func lowTokens(s *spec.Spec) int {
 	return min(tokens, s.MaxTokens)
 }
 
+// hasMixed reports whether a spec has kernels that take protocol ll or bulk: they
+// are for capacities beyond what ll can do.
+func hasMixed(s *spec.Spec) bool {
+	low := lowTokens(s)
+	return low > 0 && low < s.MaxTokens
+}
+
 // rowWords is how many 32-bit words a row travels in as lines: one for each half
 // word where a row is no whole number of words.
 func rowWords(rowBytes int) int {

@@ -21,6 +21,7 @@ type Launch struct {
 type PlanRow struct {
 	Tokens  int
 	Low     bool // protocol ll, not bulk
+	Mixed   bool // bulk, and ll for steps of few tokens: the GPU chooses
 	Blocks  int
 	Threads int // per block
 }
@@ -54,12 +55,14 @@ func lowThreads(s *spec.Spec) int {
 type Protocol string
 
 const (
-	// Auto takes LL for as many tokens as it can, then Bulk.
+	// Auto takes LL for as many tokens as it can, then Mixed.
 	Auto Protocol = "auto"
 	// LL is low latency: data carries its own arrival marks.
 	LL Protocol = "ll"
 	// Bulk is full bandwidth: data, then a flag for each block.
 	Bulk Protocol = "bulk"
+	// Mixed is LL for steps of few tokens and Bulk for others, chosen on the GPU.
+	Mixed Protocol = "mixed"
 )
 
 // Plan plans a spec's launches. With Auto it is as measured, if the spec has a
@@ -68,10 +71,11 @@ const (
 // The built-in plan is made without measurements: every thread gets one pack of
 // hidden states, as they are before or after quantisation, until the blocks run
 // out. Powers of two keep the number of rows small. With LL the plan is the
-// built-in one, since LL cannot do more.
+// built-in one, since LL cannot do more; so it is with Mixed where it is never
+// bulk.
 func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	packs, low := max(s.PayloadRowBytes(), s.HiddenRowBytes())/16, lowTokens(s)
-	if protocol == Bulk {
+	if protocol == Bulk || protocol == Mixed && hasMixed(s) {
 		low = 0
 	}
 	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes()) + rowWords(s.ScaleRowBytes())
@@ -90,7 +94,7 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	}
 	for tokens := first; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
-		row := PlanRow{Tokens: tokens, Low: tokens <= low, Threads: threads}
+		row := PlanRow{Tokens: tokens, Low: tokens <= low, Mixed: tokens > low && protocol != Bulk && hasMixed(s), Threads: threads}
 		row.Blocks = (tokens*packs + threads - 1) / threads
 		if row.Low {
 			// Threads of their own for lines and headers, of which none should wait
@@ -126,7 +130,7 @@ func measured(s *spec.Spec) []PlanRow {
 	}
 	var plan []PlanRow
 	for _, r := range s.Plan.Rows {
-		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: r.Protocol == string(LL), Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
+		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: r.Protocol == string(LL), Mixed: r.Protocol == string(Mixed), Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
 		if n := len(plan); n > 0 && plan[n-1].same(row) {
 			plan[n-1].Tokens = row.Tokens
 		} else {
@@ -150,9 +154,12 @@ func CheckPlan(s *spec.Spec) error {
 		fault := func(field, msg string, value any, allowed string) {
 			list = append(list, s.Plan.Fault(i, field, msg, fmt.Sprint(value), allowed))
 		}
-		if row.Protocol == string(Bulk) {
+		if row.Protocol != string(LL) {
 			if row.Threads != threads {
-				fault("threads", "kernels of protocol bulk have blocks of one size", row.Threads, strconv.Itoa(threads))
+				fault("threads", "kernels of protocols bulk and mixed have blocks of one size", row.Threads, strconv.Itoa(threads))
+			}
+			if row.Protocol == string(Mixed) && !hasMixed(s) {
+				fault("protocol", "this spec has no kernels of protocol mixed", row.Protocol, "ll, bulk")
 			}
 			continue
 		}
@@ -180,8 +187,11 @@ func CheckPlan(s *spec.Spec) error {
 // that are worth a try: powers of two, and what they were planned for; none for
 // a protocol that the spec has no kernels of. tokens is the most that it can do.
 func ThreadsOf(s *spec.Spec, p Protocol) (sizes []int, tokens int) {
-	if p == Bulk {
+	if p == Bulk || p == Mixed && hasMixed(s) {
 		return []int{threads}, s.MaxTokens
+	}
+	if p == Mixed {
+		return nil, 0
 	}
 	if tokens = lowTokens(s); tokens == 0 {
 		return nil, 0

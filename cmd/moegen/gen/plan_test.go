@@ -69,7 +69,7 @@ func TestCheckPlan(t *testing.T) {
 		row, want string
 		change    func(*spec.Spec)
 	}{
-		{"{tokens: 4, protocol: bulk, blocks: 2, threads: 256}", "moe_plan.yaml:5:53: rows[0].threads: kernels of protocol bulk have blocks of one size (got 256; allowed: 512)", nil},
+		{"{tokens: 4, protocol: bulk, blocks: 2, threads: 256}", "moe_plan.yaml:5:53: rows[0].threads: kernels of protocols bulk and mixed have blocks of one size (got 256; allowed: 512)", nil},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 64}", "rows[0].threads: out of range (got 64; allowed: 128..1024)", nil},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 1024}", "rows[0].protocol: this spec has no kernels of protocol ll (got ll; allowed: bulk)", func(s *spec.Spec) { s.Transports = []spec.Transport{spec.NCCL} }},
 		{"{tokens: 60000, protocol: ll, blocks: 2, threads: 512}", "rows[0].tokens: more tokens than the buffers of protocol ll have room for (got 60000; allowed: 1..4096, or protocol bulk)", func(s *spec.Spec) { s.MaxTokens = 65536 }},

@@ -35,7 +35,8 @@ func Program(s *spec.Spec) (*moert.Program, error) {
 			Signals: l.CountSlots, Routing: l.Routing, Probs: l.Probs, Scales: l.Scales, Hidden: l.Hidden, Partial: l.Partial, Staging: l.LowDispatch, Bytes: l.Bytes,
 			Control: l.ControlBytes, Step: l.StepOffset, Epochs: l.EpochOffset,
 		},
-		Source: source,
+		WaitsForStream: true,
+		Source:         source,
 	}
 	if t, block := s.GatheredScale(); block > 0 {
 		p.Scale, p.ScaleBlock = moert.DType(t), block

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	moert "github.com/moegen/moegen/runtime"
@@ -17,24 +18,33 @@ import (
 	"github.com/moegen/moegen/templates"
 )
 
-// quantizeKernel quantises blocks, one for every 16 threads.
+// quantizeKernel quantises blocks, kEach elements a thread.
 const quantizeKernel = `
-extern "C" __global__ void quantize_blocks(const float* in, int blocks, uint2* q, float* scales) {
+constexpr int kEach = %d, kLanes = 128 / kEach;
+extern "C" __global__ void quantize_blocks(const float* in, int blocks, uint32_t* q, float* scales) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i / 16 >= blocks) return;
-  float x[8];
-  for (int e = 0; e < 8; ++e) x[e] = in[8 * i + e];
+  if (i / kLanes >= blocks) return;
+  float x[kEach];
+  for (int e = 0; e < kEach; ++e) x[e] = in[kEach * i + e];
+  uint32_t w[kEach / 4];
   float scale;
-  q[i] = quantize_block(x, &scale);
-  if (i % 16 == 0) scales[i / 16] = scale;
+  quantize_block(x, w, &scale);
+  for (int e = 0; e < kEach / 4; ++e) q[kEach / 4 * i + e] = w[e];
+  if (i %% kLanes == 0) scales[i / kLanes] = scale;
 }
 `
 
 // TestQuantizeBits: what the kernels make of a block is what the definition of
-// the format says, bit by bit.
+// the format says, bit by bit, as dispatch (16) and combine (8) share it out.
 func TestQuantizeBits(t *testing.T) {
+	for _, each := range []int{8, 16} {
+		t.Run(strconv.Itoa(each), func(t *testing.T) { testQuantizeBits(t, each) })
+	}
+}
+
+func testQuantizeBits(t *testing.T, each int) {
 	in := quantizeInputs()
-	q, scales := emulateQuantize(t, in)
+	q, scales := emulateQuantize(t, in, each)
 	want := make([]byte, quantBlock)
 	for b, block := range slices.Collect(slices.Chunk(in, quantBlock)) {
 		scale := quantize(want, block)
@@ -150,7 +160,7 @@ func quantizeInputs() []float32 {
 }
 
 // emulateQuantize runs the kernel on an emulated GPU.
-func emulateQuantize(t *testing.T, in []float32) (q []byte, scales []float32) {
+func emulateQuantize(t *testing.T, in []float32, each int) (q []byte, scales []float32) {
 	t.Helper()
 	if _, err := nvcc.Find(t.Context()); err != nil {
 		t.Skipf("kernels have to be compiled: %v", err)
@@ -160,7 +170,7 @@ func emulateQuantize(t *testing.T, in []float32) (q []byte, scales []float32) {
 	drv, err := emu.New(emu.Config{Devices: 1})
 	must(t, err)
 	dev := drv.Devices()[0]
-	source := fmt.Sprintf("#include <cstdint>\n%s%s", function, quantizeKernel)
+	source := fmt.Sprintf("#include <cstdint>\n%s%s", function, fmt.Sprintf(quantizeKernel, each))
 	module, _, err := moert.LoadSource(t.Context(), dev, "quantize.cu", []byte(source), nil)
 	must(t, err)
 	kernel, err := module.Function("quantize_blocks")
@@ -180,7 +190,7 @@ func emulateQuantize(t *testing.T, in []float32) (q []byte, scales []float32) {
 	params, err := binary.Append(nil, binary.LittleEndian, []uint64{uint64(from), uint64(blocks), uint64(to), uint64(scale)})
 	must(t, err)
 	const threads = 64
-	shape := driver.LaunchConfig{Grid: driver.Dim3{X: (16*blocks + threads - 1) / threads}, Block: driver.Dim3{X: threads}}
+	shape := driver.LaunchConfig{Grid: driver.Dim3{X: (quantBlock/each*blocks + threads - 1) / threads}, Block: driver.Dim3{X: threads}}
 	must(t, stream.Launch(kernel, shape, params))
 	must(t, stream.Synchronize())
 	q, words := make([]byte, len(in)), make([]byte, 4*blocks)
