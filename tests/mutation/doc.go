@@ -23,10 +23,8 @@
 //
 // # What is run
 //
-// go test draws 200 mutants, always the same, and none of the classes that are
-// open (run_test.go): of combine_ll at three ranks some survive that nobody has
-// explained. -full runs all, fails of those, takes two cores about half an hour,
-// and holds the classes of equivalent mutants to be whole.
+// go test draws 200 mutants, always the same. -full runs all, takes two cores about
+// half an hour, and holds the classes of equivalent mutants to be whole.
 // docs/measurements.md says what has run.
 //
 // # A new kernel

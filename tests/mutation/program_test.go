@@ -23,8 +23,9 @@ var update = flag.Bool("update", false, "write testdata anew with nvcc")
 type shape struct {
 	name string
 	text string
-	// Steps of one protocol, and steps of both by turns.
-	bulk, low, both []step
+	// Steps of one protocol, steps of both by turns, and, where not only the
+	// protocol is mutated, steps of protocol ll with many rounds.
+	bulk, low, both, many []step
 }
 
 // step is the ranks' counts, and the capacity, which says how the step is
@@ -39,17 +40,26 @@ const (
 	lowOne  = 34
 	bulkOne = 35
 	lowTwo  = 40
+	lowMany = 66  // one block
 	bulkTwo = 132 // max_tokens
 )
+
+// isLow says whether a step of that capacity is launched with protocol ll.
+func (st *step) isLow() bool {
+	return st.capacity == lowOne || st.capacity == lowTwo || st.capacity == lowMany
+}
 
 // The shapes are as small as can be with every line of the kernels executed:
 // with threads (below) threads and two blocks, the fourth of a thread's four
 // packs in flight is there from 385 packs on, which is 129 tokens of routing;
 // with protocol ll a thread has a second pack from 33 tokens on, and a third in a
-// launch of one block. A launch may have more blocks than a block has threads. Some ranks have
-// no rows in some steps; grids change between steps. Counts travel early in
-// steps with even numbers, and in band in the others; where protocols change,
-// they do so both ways with either.
+// launch of one block. Of a combine with many rounds, which has 16 tokens in a
+// round, each place that pushes has one with rows of its own: a rank of 2 tokens
+// goes on, when it has summed up, and then again and again; one of 20 tokens has
+// too few in the second round. The ranks take turns. A launch may have more blocks
+// than a block has threads. Some ranks have no rows in some steps; grids change
+// between steps. Counts travel early in steps with even numbers, and in band in the
+// others; where protocols change, they do so both ways with either.
 var shapes = []*shape{
 	{
 		name: "ep2",
@@ -68,6 +78,7 @@ var shapes = []*shape{
 			{lowOne, []int{1, 0, 1}}, {lowOne, []int{34, 1, 0}}, {lowOne, []int{2, 0, 34}}, {lowOne, []int{0, 33, 1}}},
 		both: []step{{lowTwo, []int{3, 0, 1}}, {bulkTwo, []int{2, 5, 0}}, {bulkOne, []int{1, 2, 0}}, {lowTwo, []int{0, 4, 2}}, {bulkTwo, []int{0, 0, 3}},
 			{bulkTwo, []int{1, 1, 1}}, {lowOne, []int{1, 0, 1}}},
+		many: []step{{lowMany, []int{20, 66, 2}}, {lowMany, []int{2, 20, 66}}, {lowMany, []int{66, 2, 20}}},
 	},
 }
 
@@ -92,7 +103,8 @@ func (s *shape) program(t testing.TB) *moert.Program {
 	p.Threads = threads
 	p.Plan = []moert.PlanRow{
 		{Tokens: lowOne, Low: true, Blocks: 1, Threads: threads}, {Tokens: bulkOne, Blocks: 1, Threads: threads},
-		{Tokens: lowTwo, Low: true, Blocks: 2, Threads: threads}, {Tokens: bulkTwo, Blocks: 2, Threads: threads},
+		{Tokens: lowTwo, Low: true, Blocks: 2, Threads: threads}, {Tokens: lowMany, Low: true, Blocks: 1, Threads: threads},
+		{Tokens: bulkTwo, Blocks: 2, Threads: threads},
 	}
 	if p.PTX, err = os.ReadFile(s.file()); err != nil && !*update {
 		t.Fatal(err)

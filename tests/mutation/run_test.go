@@ -76,7 +76,7 @@ func budgets() []budget {
 		{"check", check, 1, slices.Concat(steps, []scenario{likeAbsent}, absences(absent), absences(alone),
 			[]scenario{tooMany(early), tooMany(bulk), tooMany(low), absentAt(signedWrap, moert.PhaseDispatch, way{low: true}),
 				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true}),
-			}, lacking(absentBut)), nil},
+			}, lacking(absentBut), []scenario{manySteps}), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
 		{"check", check, 1, absences(hastily), timing},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},
@@ -187,7 +187,7 @@ func TestMutants(t *testing.T) {
 	}
 	all := len(jobs)
 	if !*full && *onlyOp == "" {
-		jobs = sample(t, jobs)
+		jobs = sample(jobs)
 	}
 	start := time.Now()
 	work(jobs, func(j *job) {
@@ -204,7 +204,7 @@ func TestMutants(t *testing.T) {
 		if j.verdict.kind == byLoad {
 			t.Errorf("%s %v: not PTX: %s", j.target.name(), j.mutant, j.verdict.text)
 		}
-		if j.missing != "" {
+		if j.missing != "" && j.verdict.kind != "" {
 			t.Errorf("%s %v: killed by %s (%s), but %s", j.target.name(), j.mutant, j.where, j.verdict.text, j.missing)
 		}
 	}
@@ -215,20 +215,9 @@ func TestMutants(t *testing.T) {
 // sampled is how many mutants CI has the time for, which are always the same.
 const sampled = 200
 
-// open mutants are of a class of which some survive, and nobody has shown yet
-// why, or what would kill them: -full fails of them. They are numbers of rows,
-// places and loads of partial sums in combine_ll, where no later round tells.
-func open(j *job) bool {
-	ops := []string{"more bytes a row", "fewer bytes a row", "address up by one", "load through the non-coherent path"}
-	return strings.HasSuffix(j.kernel, "combine_ll") && slices.Contains(ops, j.op)
-}
-
-// sample draws mutants, none of those that are said to be equivalent, that they
-// survive a run tells little, and no open ones.
-func sample(t *testing.T, jobs []*job) []*job {
-	all := len(jobs)
-	jobs = slices.DeleteFunc(jobs, open)
-	t.Logf("%d of %d mutants are of classes that are open, and left out", all-len(jobs), all)
+// sample draws mutants, none of those that are said to be equivalent: that they
+// survive a run tells little.
+func sample(jobs []*job) []*job {
 	jobs = slices.DeleteFunc(jobs, func(j *job) bool { return j.equivalence() >= 0 })
 	rng := rand.New(rand.NewPCG(1, 1))
 	rng.Shuffle(len(jobs), func(i, k int) { jobs[i], jobs[k] = jobs[k], jobs[i] })

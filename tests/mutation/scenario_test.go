@@ -36,7 +36,7 @@ type trial struct {
 
 func newTrial(t testing.TB, s *shape, transport moert.Transport) *trial {
 	x := &trial{shape: s, spec: s.spec(t), prog: s.program(t), data: map[*step][][]*rows{}, transport: transport}
-	for _, steps := range [][]step{s.bulk, s.low, s.both} {
+	for _, steps := range [][]step{s.bulk, s.low, s.both, s.many} {
 		for i := range steps {
 			data := make([][]*rows, layers)
 			for l := range data {
@@ -103,6 +103,15 @@ var (
 	bulkSteps = scenario{"steps", signedWrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.bulk, 0) }}
 	lowSteps  = scenario{"ll steps", wrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.low, 0) }}
 	bothSteps = scenario{"steps of both", wrap - 3, patient, false, func(x *trial, r *rig) verdict { return x.run(r, x.shape.both, 0) }}
+	// The host waits after each: the next ones could take away what it left.
+	manySteps = scenario{"ll steps of many rounds", signedWrap - 3, patient, false, func(x *trial, r *rig) verdict {
+		for i := range x.shape.many {
+			if v := x.run(r, x.shape.many[i:i+1], i); v.kind != "" {
+				return v
+			}
+		}
+		return verdict{}
+	}}
 )
 
 // run runs steps back to back, after some others: the host waits once, at the
@@ -134,7 +143,7 @@ func (x *trial) run(r *rig, steps []step, before int) verdict {
 	}
 	low := 0
 	for i := range steps {
-		if steps[i].capacity == lowOne || steps[i].capacity == lowTwo {
+		if steps[i].isLow() {
 			low += layers
 		}
 	}

@@ -44,8 +44,15 @@ var equivalences = []equivalence{
 	{"bytes a row", nil, ofRankZero, "The rows of rank 0 are the first ones of the gathered tensors, however many bytes a row has."},
 	{"more bytes a row", nil, roundsOnly, "A thread goes through more rounds, in which no rank has so many rows."},
 	{"fewer bytes a row", nil, firstRound, "A thread that does not push at first, having nothing to wait for yet, does so when it next may."},
-	{"address up by one", nil, earlierRounds, "A thread looks at the rank's own number of rows in place of the greatest. It pushes all " +
-		"the same before it waits for what others push in the same round, and what is behind its own rows when it has received those."},
+	{"address up by one", nil, earlierRounds, "A thread that has not received all of its own rows looks at their number in place of the " +
+		"greatest. It pushes all the same before it waits for what others push in the same round, and what is behind its own rows when it " +
+		"has received those, by a look that is none of these."},
+	{"load through the non-coherent path", nil, ownSums, "What the load reads nobody writes while the kernel runs, which is all that the " +
+		"non-coherent path asks for. It reads partial sums of this rank alone, in the rank's own memory or where the caller has them: other " +
+		"ranks write only what they push, elsewhere. The kernel has no store to them. The rank's experts have ended, as earlier work of the " +
+		"stream; the caller keeps a tensor of its own as it is until the combine has ended (docs/integration.md), and writes the other one " +
+		"only between a dispatch's end and the combine. The judge reports bytes that were written after the kernel began, and does so " +
+		"of protocol bulk, which reads other ranks' sums."},
 }
 
 // loadsOf are a kernel's loads of a word of the step, which is at so many bytes of
@@ -111,9 +118,25 @@ func greatest(j *job) (which, of int) {
 func roundsOnly(j *job) bool { w, _ := greatest(j); return w >= 0 }
 func firstRound(j *job) bool { w, _ := greatest(j); return w == 0 }
 
+// earlierRounds says whether packs are polled in the kernel behind the load.
 func earlierRounds(j *job) bool {
-	w, n := greatest(j)
-	return w >= 0 && w < n-1
+	w, _ := greatest(j)
+	f, i := j.at()
+	return w >= 0 && slices.ContainsFunc(f.Body[i:], func(in ptx.Instr) bool {
+		return in.Op == ptx.Ld && j.target.roles.is(in.Line, packRole)
+	})
+}
+
+// ownSums says whether a combine with ll reads partial sums there, which are in
+// the rank's own memory or an input, and never anything else.
+func ownSums(j *job) bool {
+	at := j.target.roles[j.line]
+	for name := range at {
+		if name != partialRole && name != inputRole {
+			return false
+		}
+	}
+	return at[partialRole] && strings.HasSuffix(j.kernel, "combine_ll")
 }
 
 // beforeCounts says whether the store is the first one in a kernel that sends a
