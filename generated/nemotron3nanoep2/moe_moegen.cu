@@ -469,7 +469,7 @@ struct LowWait {
     if (began == 0) began = now;
     missing = peer;
     slow = now - began > kSlowNs;
-    over = now - began >= g.control->timeout_ns || load_relaxed(failure_word(g, g.rank)) != 0;
+    over = now >= began + g.control->timeout_ns || load_relaxed(failure_word(g, g.rank)) != 0;
   }
 
   // Tells of what went wrong. After the thread's last wait.
