@@ -806,7 +806,6 @@ __device__ __forceinline__ void dispatch(const Group& g, const Step& step, const
   all_gather<Transport>(g, from.hidden, kHidden + row * kHiddenPacks * sizeof(HiddenPack), rows * kHiddenPacks, 0);
   all_gather<Transport>(g, from.routing, kRouting + row * kRoutingPacks * sizeof(RoutingPack), rows * kRoutingPacks, 1);
   all_gather<Transport>(g, from.probs, kProbs + row * kProbsPacks * sizeof(ProbsPack), rows * kProbsPacks, 2);
-  launch_next();
   // A peer may tell of a failure while this block's threads look for one: none of
   // them may signal that all is there if one has sent nothing.
   if (__syncthreads_or(turn.failed)) return;
@@ -1170,7 +1169,6 @@ __device__ __forceinline__ void combine(const Group& g, const WireUnit* partial,
   if (threadIdx.x < kRanks) turn = begin_turn(g, g.control->combine_epoch);
   const bool ok = exchange_flags<Transport>(g, kPhaseCombine, kCombineFlags, g.control->combine_epoch, turn);
   if (__syncthreads_or(!ok)) return;
-  launch_next();
 
   const Step& step = g.control->step;
   const size_t first = kPartial + size_t(step.offset[g.rank]) * kUnits * sizeof(WireUnit);

@@ -44,6 +44,7 @@ type seat struct {
 	conn   *conn
 	queue  chan frame
 	heard  time.Time
+	opened int  // rounds, that are open
 	left   bool // in order
 	gone   bool
 }

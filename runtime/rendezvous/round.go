@@ -10,16 +10,18 @@ type round struct {
 	msgs    [][]byte
 	arrived []bool
 	failed  string // why it ended without all messages
+	opener  *seat  // the first to arrive
 	told    bool   // those who had arrived have the result
 }
 
-// maxRounds bounds the rounds that ranks can have open: a rank may arrive at
-// several of Leave before another arrives at the first.
+// maxRounds bounds the rounds that a rank can have opened, by being the first to
+// arrive: it may arrive at several of Leave before another arrives at the first.
+// Each rank has its own limit, so that none is cut off for what another does.
 const maxRounds = 4096
 
 // arrive adds a rank's message to a round; mu is held.
 func (h *hub) arrive(s *seat, w where, msg []byte) error {
-	x, err := h.round(w)
+	x, err := h.round(s, w)
 	if err != nil {
 		return err
 	}
@@ -34,13 +36,14 @@ func (h *hub) arrive(s *seat, w where, msg []byte) error {
 	return nil
 }
 
-func (h *hub) round(w where) (*round, error) {
+func (h *hub) round(s *seat, w where) (*round, error) {
 	x := h.rounds[w]
 	if x == nil {
-		if len(h.rounds) >= maxRounds {
+		if s.opened >= maxRounds {
 			return nil, fmt.Errorf("more than %d open rounds", maxRounds)
 		}
-		x = &round{msgs: make([][]byte, h.cfg.Size), arrived: make([]bool, h.cfg.Size)}
+		s.opened++
+		x = &round{opener: s, msgs: make([][]byte, h.cfg.Size), arrived: make([]bool, h.cfg.Size)}
 		h.rounds[w] = x
 	}
 	return x, nil
@@ -76,6 +79,7 @@ func (h *hub) settle(w where, x *round) {
 		}
 	}
 	if missing == nil {
+		x.opener.opened--
 		delete(h.rounds, w)
 	}
 }

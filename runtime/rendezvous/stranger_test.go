@@ -125,6 +125,20 @@ func TestBrokenMember(t *testing.T) {
 	}
 }
 
+// TestRoundsOfOthers: a member that has opened all rounds that it may does not get
+// another one cut off.
+func TestRoundsOfOthers(t *testing.T) {
+	sessions := mustJoin(t, 3, nil)
+	for i := range uint32(maxRounds) {
+		sessions[2].conn.send(kindGather, where{0, 100 + i}.encode(), time.Second)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := sessions[1].AllGather(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("rank 1: %v", err)
+	}
+}
+
 // TestSealed: nothing of what ranks say can be read on the wire, and a changed
 // bit is noticed.
 func TestSealed(t *testing.T) {

@@ -131,10 +131,11 @@ func checkFree(t *testing.T, g *team, baseline map[*process]string, what string)
 		faults := ""
 		for r, now := range g.all("free") {
 			p := g.ps[r]
-			if before, ok := baseline[p]; ok && !sameFree(before, now) {
-				faults += fmt.Sprintf("%s: pid %d has %s, before %s\n", what, p.cmd.Process.Pid, now, before)
-			} else if !ok {
+			before, ok := baseline[p]
+			if !ok || moreFree(before, now) {
 				baseline[p] = now
+			} else if !sameFree(before, now) {
+				faults += fmt.Sprintf("%s: pid %d has %s, before %s\n", what, p.cmd.Process.Pid, now, before)
 			}
 		}
 		if faults == "" {
@@ -147,14 +148,29 @@ func checkFree(t *testing.T, g *team, baseline map[*process]string, what string)
 	}
 }
 
+// moreFree says whether a GPU has more free memory than before, and the process
+// as many descriptors: then a process that had died still held some before.
+func moreFree(before, now string) bool {
+	memory, descriptors, ok := parseFree(before, now)
+	return ok && os.Getenv(backendEnv) == "cuda" && descriptors[0] == descriptors[1] && memory[1] > memory[0]
+}
+
+// parseFree reads what a process says that it has, before and now.
+func parseFree(before, now string) (memory, descriptors [2]int64, ok bool) {
+	for i, s := range []string{before, now} {
+		if _, err := fmt.Sscanf(s, "%d bytes, %d descriptors", &memory[i], &descriptors[i]); err != nil {
+			return memory, descriptors, false
+		}
+	}
+	return memory, descriptors, true
+}
+
 // sameFree compares what a process says that it has. A GPU's driver keeps pages
 // of its own, some MiB in all, that a dispatcher does not ask for.
 func sameFree(before, now string) bool {
-	var memory, descriptors [2]int64
-	for i, s := range []string{before, now} {
-		if _, err := fmt.Sscanf(s, "%d bytes, %d descriptors", &memory[i], &descriptors[i]); err != nil {
-			return before == now
-		}
+	memory, descriptors, ok := parseFree(before, now)
+	if !ok {
+		return before == now
 	}
 	slack := int64(0)
 	if os.Getenv(backendEnv) == "cuda" {

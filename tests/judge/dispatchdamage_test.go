@@ -16,8 +16,8 @@ const (
 	tokensBefore = "for (int i = 0; i < r; ++i) {\n      const uint32_t n = failed"
 	fillsPadded  = "Index i = Index(step.offset[r] + step.count[r]) * kRoutingPacks"
 	fillsCompact = "Index i = Index(step.total) * kRoutingPacks"
-	pushesScale  = "if (i % kQuantLanes == 0) {\n      push_line"
-	storesScale  = "if (i % kQuantLanes == 0) {\n      Transport::store_all"
+	pushesScale  = "if (i % kQuantPacks == 0) {\n      const size_t scales"
+	storesScale  = "if (i % kQuantPacks == 0) {\n      Transport::store_all"
 )
 
 var (
@@ -64,17 +64,18 @@ var dispatchDamages = []struct {
 
 	// Quantised and given payloads. All 16 lanes have their block's scale, so that
 	// another one stores it is no damage.
-	{"a scale of the neighbouring block", "fp8 of fp16", onlyBulk, "scale_to + size_t(i / kQuantLanes)", "scale_to + size_t(i / kQuantLanes ^ 1)", "gathered scales"},
-	{"a scale of the neighbouring block", "fp8 of fp16", onlyLow, "kLowScaleLines + size_t(i / kQuantLanes)", "kLowScaleLines + size_t(i / kQuantLanes ^ 1)", "gathered scales"},
-	{"half a block has a say in its scale", "fp8", nil, "for (int other = 8; other > 0; other /= 2)", "for (int other = 4; other > 0; other /= 2)", "gathered "},
-	{"the first scale stays away", "fp8 of fp32", onlyBulk, storesScale, "if (i % kQuantLanes == 0 && i > 0) {\n      Transport::store_all", "gathered scales"},
-	{"the first scale stays away", "fp8", onlyLow, pushesScale, "if (i % kQuantLanes == 0 && i > 0) {\n      push_line", "stall"},
+	{"a scale of the neighbouring block", "fp8 of fp16", onlyBulk, "scale_to + size_t(i / kQuantPacks)", "scale_to + size_t(i / kQuantPacks ^ 1)", "gathered scales"},
+	{"a scale of the neighbouring block", "fp8 of fp16", onlyLow, "scales + size_t(i / kQuantPacks)", "scales + size_t(i / kQuantPacks ^ 1)", "gathered scales"},
+	{"half a block has a say in its scale", "fp8", nil, "for (int other = kLanes / 2; other > 0; other /= 2)", "for (int other = kLanes / 4; other > 0; other /= 2)", "gathered "},
+	{"the first scale stays away", "fp8 of fp32", onlyBulk, storesScale, "if (i % kQuantPacks == 0 && i > 0) {\n      Transport::store_all", "gathered scales"},
+	{"the first scale stays away", "fp8", onlyLow, pushesScale, "if (i % kQuantPacks == 0 && i > 0) {\n      const size_t scales", "stall"},
 	{"given scales stay away", "given fp4", onlyBulk, "all_gather<Transport>(g, from.scales,", "if (false) all_gather<Transport>(g, from.scales,", "gathered scales"},
 	{"given scales stay away", "given fp8", onlyLow, "push_line(g, lines(g.rank) + at + i", "if (at < kLowScaleLines) push_line(g, lines(g.rank) + at + i", "stall"},
 	{"all packs are the stand-in", "given fp8", onlyLow, "return w == kAbsent ? kStandIn : w;", "return kStandIn;", "gathered hidden"},
 
 	// Counts in band.
-	{"the step is not kept", "padded", nil, "if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;", "", "step: "},
+	{"the step is not kept", "padded", onlyBulk, "if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = *step;", "", "step: "},
+	{"the step is not kept", "padded", onlyLow, "if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;", "", "step: "},
 	{"counts to the other parity's slot", "padded", nil, "count_slots(turn.epoch)) + g.rank", "count_slots(turn.epoch + 1)) + g.rank", "stall"},
 	{"counts are not awaited", "padded", nil, "uint32_t((word = load_acquire(slot)) >> 32) != turn.epoch;", "(word = load_acquire(slot)) == 0 && polls < 2;", "rank"},
 	{"no barrier behind the step", "padded", nil, "return !__syncthreads_or(!ok);", "return ok;", "data race"},
