@@ -99,8 +99,9 @@ func TestRealDriver(t *testing.T) {
 		t.Error("Write, Read")
 	}
 
-	// A graph with a side stream, a dependent launch, and copies from and to
-	// page-locked memory; host copies go on during the capture.
+	// A graph with a side stream, dependent launches, one of them behind kernels of
+	// both streams, and copies from and to page-locked memory; host copies go on
+	// during the capture.
 	side := must(dev.NewStream())(t)
 	fork, join := must(dev.NewEvent())(t), must(dev.NewEvent())(t)
 	check(t, s.BeginCapture())
@@ -109,16 +110,18 @@ func TestRealDriver(t *testing.T) {
 	check(t, s.Record(fork))
 	check(t, side.Wait(fork))
 	check(t, side.MemsetAsync(p+8, 0xee, 4))
+	check(t, side.Launch(store, driver.LaunchConfig{}, storeParams(p+12, 9)))
 	check(t, side.Record(join))
 	check(t, s.Wait(join))
-	check(t, s.CopyAsync(h.Ptr()+100, p, 12))
+	check(t, s.Launch(store, driver.LaunchConfig{Dependent: true}, storeParams(p+16, 10)))
+	check(t, s.CopyAsync(h.Ptr()+100, p, 20))
 	check(t, dev.Write(p+1024, data[:100]))
 	if !must(s.Capturing())(t) {
 		t.Error("not capturing")
 	}
 	g := must(s.EndCapture())(t)
 	t.Logf("%+v", must(g.Nodes())(t))
-	if nodes := must(g.Nodes())(t); len(nodes) != 4 || nodes[0].Name != "store" {
+	if nodes := must(g.Nodes())(t); len(nodes) != 6 || nodes[0].Name != "store" {
 		t.Error(nodes)
 	}
 	e := must(g.Instantiate())(t)
@@ -129,8 +132,8 @@ func TestRealDriver(t *testing.T) {
 	}
 	check(t, s.Record(b))
 	check(t, b.Synchronize())
-	if value(100) != 7 || value(104) != 8 || value(108) != 0xeeeeeeee {
-		t.Error(h.Bytes()[100:112])
+	if value(100) != 7 || value(104) != 8 || value(108) != 0xeeeeeeee || value(112) != 9 || value(116) != 10 {
+		t.Error(h.Bytes()[100:120])
 	}
 	elapsed := must(b.Since(a))(t)
 	t.Log("10 replays:", elapsed)

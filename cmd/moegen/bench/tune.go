@@ -61,7 +61,7 @@ func Tune(ctx context.Context, c Config) (*Tuned, error) {
 				best := found[i].choose()
 				t.Tries += len(found[i].list)
 				// As bulk, and right for graphs that are replayed with fewer tokens.
-				if _, low := gen.ThreadsOf(&s, gen.LL); best.protocol == gen.Bulk && low > 0 && tokens > low {
+				if _, low := gen.ThreadsOf(&s, gen.LL); best.protocol == gen.Bulk && low > 0 {
 					best.protocol = gen.Mixed
 				}
 				t.Plan.Rows = append(t.Plan.Rows, spec.PlanRow{Tokens: tokens, Protocol: string(best.protocol), Blocks: best.blocks, Threads: best.threads})
@@ -127,20 +127,20 @@ func (t *try) choose() tried {
 	return best
 }
 
-// tryAll measures a protocol's launches for a token count.
+// tryAll measures a protocol's launches for a token count. Bulk is tried only
+// where ll has no room: a graph is replayed with fewer tokens too, and with few
+// bulk takes twice as long.
 func (b *bench) tryAll(p gen.Protocol, tokens int, to *try) error {
 	sizes, most := gen.ThreadsOf(b.Spec, p)
-	if tokens > most {
+	_, low := gen.ThreadsOf(b.Spec, gen.LL)
+	if tokens > most || p == gen.Bulk && tokens <= low {
 		return nil
 	}
 	all, err := b.launches(tokens, tokens)
 	if err != nil {
 		return err
 	}
-	// What the built-in plan takes, if it takes this protocol at all.
-	planned := all[0][1].config
-	_, low := gen.ThreadsOf(b.Spec, gen.LL)
-	isPlanned := (p == gen.LL) == (tokens <= low)
+	planned := all[0][1].config // the built-in plan's launch
 	pairs := max(b.effort.nodes(tokens)/4, 1)
 	for _, threads := range sizes {
 		grids := b.grids(tokens, threads)
@@ -154,7 +154,7 @@ func (b *bench) tryAll(p gen.Protocol, tokens int, to *try) error {
 			if err != nil {
 				return fmt.Errorf("%d blocks of %d threads: %w", blocks, threads, err)
 			}
-			builtIn := isPlanned && blocks == planned.Grid.X && threads == planned.Block.X
+			builtIn := blocks == planned.Grid.X && threads == planned.Block.X
 			to.list = append(to.list, tried{p, blocks, threads, t.Median, builtIn})
 		}
 	}
