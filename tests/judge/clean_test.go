@@ -2,6 +2,7 @@ package judge
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -103,6 +104,26 @@ sm_limit: 2
 			j.damage = [2]string{"step.max <= kFewTokens", "step.count[g.rank] <= 2"}
 			if reports, err := j.run(t); err == nil && len(reports) == 0 {
 				t.Error("ranks that choose by their own counts are right")
+			}
+		})
+	}
+}
+
+// TestOverlap: kernels that are launched before those before them have ended, and
+// do not wait for that, are found out.
+func TestOverlap(t *testing.T) {
+	for _, protocol := range []gen.Protocol{gen.Bulk, gen.LL} {
+		t.Run(string(protocol), func(t *testing.T) {
+			j := job{
+				text: shape(2, 5, 2, "timeout: 1s\n"), transport: moert.P2P, protocol: protocol, tokens: [][]int{{4, 1}, {0, 5}, {3, 3}}, layers: 2,
+				damage: [2]string{`asm volatile("griddepcontrol.wait;" ::: "memory");`, ""},
+			}
+			for seed := range uint64(4) {
+				j.config = emu.Config{Mode: emu.Check + emu.Mode(seed%2), Seed: seed}
+				reports, _ := j.run(t)
+				if !slices.ContainsFunc(reports, func(r emu.Report) bool { return r.Kind == emu.DataRace }) {
+					t.Errorf("seed %d: no data race in %v", seed, reports)
+				}
 			}
 		})
 	}
