@@ -24,7 +24,8 @@ CGO_ENABLED=1 go build -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/moe
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/gpu.test" ./tests/gpu
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/cuda.test" ./runtime/cuda
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/join.test" ./tests/join
-for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test"; do
+CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/judge.test" ./tests/judge
+for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test" "$out/judge.test"; do
 	if grep -q cuMulticastCreate "$binary"; then
 		echo "gpu-bundle: $binary contains cuMulticastCreate" >&2
 		exit 1

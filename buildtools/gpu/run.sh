@@ -7,12 +7,15 @@
 #   MOEGEN_STEPS="soak fp8"    runs only these
 #   MOEGEN_SOAK_SECONDS=1800   how long the soak goes on (60)
 #   MOEGEN_TEST_KILLS=200      how many processes are ended (100)
+#   MOEGEN_SCHEDULES=1000      how many schedules the emulator explores (1000)
 #   MOEGEN_GPU_REHEARSAL=1     no GPUs: the same flow on the emulator, with small sizes
 #
 # MOEGEN_TEST_SEED and MOEGEN_SOAK_SEED repeat what was random.
 set -u
 soak=${MOEGEN_SOAK_SECONDS:-60}
 kills=${MOEGEN_TEST_KILLS:-100}
+schedules=${MOEGEN_SCHEDULES:-1000}
+cores=$(nproc)
 
 # The steps, those first that answer the most: name, seconds on two H100 or H200
 # (a step that hangs costs twice as many and 30), what it shows.
@@ -39,6 +42,7 @@ probes          7 instructions against the record
 nccl            3 the real library
 driver          5 the seam over libcuda
 launch         10 what a launch takes
+schedules $((schedules * 35 / cores + 30)) the emulator judges all models' kernels; many cores, no GPU
 "
 if [ "${1:-}" = -l ]; then
 	echo "$steps" | while read -r name seconds what; do [ -n "$name" ] && printf '%-13s %4d s  %s\n' "$name" "$seconds" "$what"; done
@@ -131,6 +135,16 @@ tests nccl TestNCCLAlone
 if [ "$rehearsal" != 1 ]; then
 	step driver ./cuda.test -test.v -test.run Real
 	step launch ./cuda.test -test.run '^$' -test.bench Real
+fi
+# No GPU is needed here, but a machine that has some has many cores. Only where it
+# is asked for: on few cores it takes hours.
+if [ "$rehearsal" != 1 ]; then
+	case " ${MOEGEN_STEPS:-} " in *" schedules "*)
+		expect schedules
+		step schedules ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -test.parallel "$cores" \
+			-test.timeout "$((limit - 5))s"
+		;;
+	esac
 fi
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ] && [ -z "${MOEGEN_STEPS:-}" ]; then
 	# More ranks than there are GPUs: what several ranks do is at least run on one.

@@ -27,9 +27,16 @@ var (
 //
 //	go test ./tests/judge -run TestGenerated -schedules 1000 -timeout 0 -v
 func TestGenerated(t *testing.T) {
-	paths, err := filepath.Glob("../../generated/*/moe.yaml")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("no generated models: %v", err)
+	var paths []string
+	for _, root := range []string{"../../generated", "generated"} { // a checkout, a bundle
+		found, err := filepath.Glob(filepath.Join(root, "*", "moe.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
+	}
+	if len(paths) == 0 {
+		t.Fatal("no generated models")
 	}
 	seen := map[string]bool{}
 	for _, path := range paths {
@@ -43,35 +50,44 @@ func TestGenerated(t *testing.T) {
 				transport moert.Transport
 				protocol  gen.Protocol
 			}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}} {
-				t.Run(fmt.Sprintf("%s/%d/%s-%s", filepath.Base(filepath.Dir(path)), ranks, way.transport, way.protocol), func(t *testing.T) {
-					p.Plan = nil
-					for _, row := range gen.Plan(s, way.protocol) {
-						row.Threads /= shrinkBy
-						row.Blocks = s.SMLimit
-						p.Plan = append(p.Plan, moert.PlanRow(row))
-					}
-					explore(t, job{spec: s, prog: p, transport: way.transport})
-				})
+				p := *p
+				p.Plan = nil
+				for _, row := range gen.Plan(s, way.protocol) {
+					row.Threads /= shrinkBy
+					row.Blocks = s.SMLimit
+					p.Plan = append(p.Plan, moert.PlanRow(row))
+				}
+				name := fmt.Sprintf("%s/%d/%s-%s", filepath.Base(filepath.Dir(path)), ranks, way.transport, way.protocol)
+				// In parts, so that many cores share a cell.
+				for first := 0; first < *schedules; first += part {
+					t.Run(fmt.Sprintf("%s/%d", name, first), func(t *testing.T) {
+						t.Parallel()
+						explore(t, job{spec: s, prog: &p, transport: way.transport}, *firstSeed+uint64(first), min(part, *schedules-first))
+					})
+				}
 			}
 		}
 	}
 }
 
-// explore judges a program in Check once and in as many schedules as the flag
-// says, half of them random walks and half PCT, with the experts' sums in the
-// dispatcher's buffer and in their own.
-func explore(t *testing.T, j job) {
+// part is how many schedules one test explores.
+const part = 20
+
+// explore judges a program in Check once and in n schedules, half of them random
+// walks and half PCT, with the experts' sums in the dispatcher's buffer and in
+// their own.
+func explore(t *testing.T, j job, first uint64, n int) {
 	j.tokens, j.layers, j.eager = counts(j.spec.EPSize, j.spec.MaxTokens, 3), 1, true
 	start := time.Now()
-	j.config, j.partials = emu.Config{Mode: emu.Check, Seed: *firstSeed}, layer.PartialsOwn
+	j.config, j.partials = emu.Config{Mode: emu.Check, Seed: first}, layer.PartialsOwn
 	clean(t, j)
-	for i := range uint64(*schedules) {
-		seed := *firstSeed + i
+	for i := range uint64(n) {
+		seed := first + i
 		j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed/2%3)}}
 		j.partials = layer.PartialsBuffer + layer.Partials(seed/4%2)
 		clean(t, j)
 	}
-	t.Logf("%d schedules from seed %d: %v", *schedules, *firstSeed, time.Since(start).Round(time.Millisecond))
+	t.Logf("%d schedules from seed %d: %v", n, first, time.Since(start).Round(time.Millisecond))
 }
 
 // A shrunk block has an eighth of the threads that the generator gives it, and
