@@ -981,8 +981,7 @@ struct LowDispatch {
     }
   }
 
-  // Pushes the i-th pack. Returns
-  // what travels.
+  // Pushes the i-th pack. Returns what travels.
   __device__ __forceinline__ uint4 push(Index i, const Given& given) const {
     const uint4 v = sendable(given);
     const size_t to = packs(g.rank) + size_t(i) * sizeof(HiddenPack);
