@@ -164,6 +164,9 @@ func (s *checkScheduler) persist(polls int) bool {
 	s.persisted = s.events
 	found := false
 	for _, b := range s.blocks {
+		if b.g.dev.frozen {
+			continue
+		}
 		for _, w := range b.warps {
 			for _, sp := range w.splits {
 				if sp.ck.parked && !sp.ck.grid && sp.ck.polls < polls {
@@ -205,6 +208,9 @@ func (s *checkScheduler) advance() bool {
 	var timed []*warp
 	next, stall, pure := ^uint64(0), true, false
 	for _, b := range s.blocks {
+		if b.g.dev.frozen {
+			continue
+		}
 		for _, w := range b.warps {
 			if !w.ck.timed || len(w.splits) == 0 {
 				continue

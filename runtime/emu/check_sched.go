@@ -15,6 +15,7 @@ type checkScheduler struct {
 	c       *checker
 	runs    []*warp  // can run
 	tasks   []fresh  // blocks that have not begun, and copies
+	held    []fresh  // those of frozen devices
 	blocks  []*block // have begun
 	busy    bool     // a host is running the world
 	stopped bool
@@ -90,7 +91,7 @@ func (s *checkScheduler) stop() {
 	for _, dev := range s.d.devices {
 		s.kill(dev, driver.CodeDeinitialized, "the driver was closed")
 	}
-	s.runs, s.tasks, s.blocks = nil, nil, nil
+	s.runs, s.tasks, s.held, s.blocks = nil, nil, nil, nil
 }
 
 // add makes a block or copy ready to begin; mu is held.
@@ -98,7 +99,12 @@ func (s *checkScheduler) add(t task) {
 	if t.b != nil && t.b.g.ck == nil {
 		s.c.gridStart(t.b.g)
 	}
-	s.tasks = append(s.tasks, fresh{task: t, due: s.turns + s.skew(), prio: s.priority()})
+	f := fresh{task: t, due: s.turns + s.skew(), prio: s.priority()}
+	if f.device().frozen {
+		s.held = append(s.held, f)
+	} else {
+		s.tasks = append(s.tasks, f)
+	}
 }
 
 func (s *checkScheduler) wait(n *node) {
@@ -188,6 +194,7 @@ func (s *checkScheduler) step() bool {
 		s.sleep(w)
 	case w != nil:
 		s.turn(w)
+		s.took(w.b.g.dev)
 	case t >= 0:
 		f := s.tasks[t]
 		s.tasks = append(s.tasks[:t], s.tasks[t+1:]...)
@@ -268,7 +275,7 @@ func (s *checkScheduler) endBlock(b *block) {
 
 // wake makes w eligible if it has something to do.
 func (s *checkScheduler) wake(w *warp) {
-	if w.ck.run < 0 && w.canRun() {
+	if w.ck.run < 0 && w.canRun() && !w.b.g.dev.frozen {
 		w.ck.run = len(s.runs)
 		s.runs = append(s.runs, w)
 	}

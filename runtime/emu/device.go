@@ -148,6 +148,10 @@ type Device struct {
 	queue   []*grid // grids with blocks that are not resident yet
 	smNext  int
 	started map[*node]struct{}
+
+	// See Freeze; under the scheduler's lock.
+	turns, stopAt int64
+	stops, frozen bool
 }
 
 func (v *Device) String() string { return fmt.Sprintf("emu device %d", v.ordinal) }
