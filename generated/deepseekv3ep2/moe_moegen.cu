@@ -476,7 +476,7 @@ struct LowWait {
   __device__ __forceinline__ void end() const {
     if (began == 0) return;
     if (slow) count_slow(g.control, global_timer());
-    if (over && !has_failed(g)) fail(g, kTimeout, phase, missing, epoch);
+    if (over) fail(g, kTimeout, phase, missing, epoch);  // or what another has told before
   }
 };
 

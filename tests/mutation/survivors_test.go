@@ -41,6 +41,7 @@ var equivalences = []equivalence{
 	{"delete store", nil, beforeCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
 		"The looks for the counts do. Should these come too early to see it, the rank waits for the header that it has not sent to " +
 		"itself, and tells its host when that wait looks."},
+	{"sys to gpu", nil, toItself, "The line goes to this rank's own memory, where its own GPU reads it and no other."},
 	{"bytes a row", nil, ofRankZero, "The rows of rank 0 are the first ones of the gathered tensors, however many bytes a row has."},
 	{"more bytes a row", nil, roundsOnly, "A thread goes through more rounds, in which no rank has so many rows."},
 	{"fewer bytes a row", nil, firstRound, "A thread that does not push at first, having nothing to wait for yet, does so when it next may."},
@@ -152,6 +153,25 @@ func beforeCounts(j *job) bool {
 		}
 	}
 	return true
+}
+
+// toItself says whether the store is of a line that a rank pushes to itself: the
+// first of each row of stores to all ranks.
+func toItself(j *job) bool {
+	if !strings.HasSuffix(j.kernel, "dispatch_ll") || !j.target.roles.is(j.line, lineRole) {
+		return false
+	}
+	f, i := j.at()
+	if f.Body[i].Op != ptx.St {
+		return false
+	}
+	before := 0
+	for k := range f.Body[:i] {
+		if f.Body[k].Op == ptx.St && j.target.roles.is(f.Body[k].Line, lineRole) {
+			before++
+		}
+	}
+	return before%j.target.trial.prog.Ranks == 0
 }
 
 // looksOnly says whether what more threads would execute, and nothing depends on
