@@ -15,7 +15,7 @@ import (
 	"github.com/moegen/moegen/runtime/emu"
 )
 
-var every = flag.Int64("every", 23, "stop a rank at one in so many of its operations")
+var every = flag.Int64("every", 47, "stop a rank at one in so many of its operations")
 
 // TestFrozenRank stops one rank at every visible operation of a small step, once
 // it has run one before. The others never hang: they end with the right bytes, or

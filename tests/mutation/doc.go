@@ -23,7 +23,7 @@
 //
 // # What is run
 //
-// go test draws 200 mutants, always the same. -full runs all, takes two cores about
+// go test draws 120 mutants, always the same. -full runs all, takes two cores about
 // half an hour, and holds the classes of equivalent mutants to be whole.
 // docs/measurements.md says what has run.
 //
