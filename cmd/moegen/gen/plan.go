@@ -130,7 +130,10 @@ func measured(s *spec.Spec) []PlanRow {
 	}
 	var plan []PlanRow
 	for _, r := range s.Plan.Rows {
-		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: r.Protocol == string(LL), Mixed: r.Protocol == string(Mixed), Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
+		// Mixed is never bulk where max_tokens is less than when it was measured.
+		mixed := r.Protocol == string(Mixed)
+		low := r.Protocol == string(LL) || mixed && !hasMixed(s)
+		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: low, Mixed: mixed && !low, Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
 		if n := len(plan); n > 0 && plan[n-1].same(row) {
 			plan[n-1].Tokens = row.Tokens
 		} else {
@@ -158,8 +161,8 @@ func CheckPlan(s *spec.Spec) error {
 			if row.Threads != threads {
 				fault("threads", "kernels of protocols bulk and mixed have blocks of one size", row.Threads, strconv.Itoa(threads))
 			}
-			if row.Protocol == string(Mixed) && !hasMixed(s) {
-				fault("protocol", "this spec has no kernels of protocol mixed", row.Protocol, "ll, bulk")
+			if row.Protocol == string(Mixed) && lowTokens(s) == 0 {
+				fault("protocol", "this spec has no kernels of protocols ll and mixed", row.Protocol, string(Bulk))
 			}
 			continue
 		}

@@ -64,6 +64,27 @@ func TestMeasuredPlan(t *testing.T) {
 	}
 }
 
+// TestMixedPlan: a row that was measured where ll had no room is ll's, and right,
+// where max_tokens is less.
+func TestMixedPlan(t *testing.T) {
+	s := planned(t, "  - {tokens: 8192, protocol: mixed, blocks: 12, threads: 512}\n")
+	for _, c := range []struct {
+		most int
+		want PlanRow
+	}{
+		{8192, PlanRow{Tokens: 8192, Mixed: true, Blocks: 12, Threads: 512}},
+		{4096, PlanRow{Tokens: 4096, Low: true, Blocks: 12, Threads: 512}},
+	} {
+		s.MaxTokens = c.most
+		if err := CheckPlan(s); err != nil {
+			t.Error(err)
+		}
+		if d := cmp.Diff([]PlanRow{c.want}, Plan(s, Auto)); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 func TestCheckPlan(t *testing.T) {
 	for _, c := range []struct {
 		row, want string
@@ -72,6 +93,7 @@ func TestCheckPlan(t *testing.T) {
 		{"{tokens: 4, protocol: bulk, blocks: 2, threads: 256}", "moe_plan.yaml:5:53: rows[0].threads: kernels of protocols bulk and mixed have blocks of one size (got 256; allowed: 512)", nil},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 64}", "rows[0].threads: out of range (got 64; allowed: 128..1024)", nil},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 1024}", "rows[0].protocol: this spec has no kernels of protocol ll (got ll; allowed: bulk)", func(s *spec.Spec) { s.Transports = []spec.Transport{spec.NCCL} }},
+		{"{tokens: 4, protocol: mixed, blocks: 2, threads: 512}", "rows[0].protocol: this spec has no kernels of protocols ll and mixed (got mixed; allowed: bulk)", func(s *spec.Spec) { s.Transports = []spec.Transport{spec.NCCL} }},
 		{"{tokens: 60000, protocol: ll, blocks: 2, threads: 512}", "rows[0].tokens: more tokens than the buffers of protocol ll have room for (got 60000; allowed: 1..4096, or protocol bulk)", func(s *spec.Spec) { s.MaxTokens = 65536 }},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 256}", "rows[0].threads: kernels with RMSNorm have blocks of one size (got 256; allowed: 512)", func(s *spec.Spec) { s.Combine.Epilogue = []spec.Epilogue{spec.RMSNorm} }},
 	} {
