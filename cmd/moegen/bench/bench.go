@@ -82,6 +82,7 @@ type bench struct {
 	session *layer.Session
 	members []layer.Member
 	kernels map[string][]driver.Function // by name and rank
+	windows []driver.DevicePtr           // by rank: memory that all ranks reach
 	counts  []moert.Tensor               // by rank: one int32, the tokens of captured steps
 	undo    []func() error
 	done    int

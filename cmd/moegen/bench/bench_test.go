@@ -58,12 +58,12 @@ func TestRun(t *testing.T) {
 				t.Fatalf("%+v", r)
 			}
 			f := r.Floor
-			if f.EmptyNode <= 0 || f.Flag <= 0 || f.OrderedFlag <= 0 || f.PeerCopyGBs <= 0 {
+			if f.EmptyNode <= 0 || f.Flag <= 0 || f.OrderedFlag <= 0 || f.PeerCopyGBs <= 0 || f.BothCopyGBs <= 0 || f.StoreGBs <= 0 || f.BothStoreGBs <= 0 {
 				t.Errorf("%+v", f)
 			}
 			for _, row := range r.Rows {
 				alone := row.Dispatch != nil && row.Combine != nil && row.Counts != nil
-				if alone == (transport == moert.NCCL) || row.Pair.Median <= 0 || row.Step.Median <= row.Experts.Median || row.Eager.Median <= 0 {
+				if alone == (transport == moert.NCCL) || row.Pair.Median <= 0 || row.Stores.Median <= 0 || row.Step.Median <= row.Experts.Median || row.Eager.Median <= 0 {
 					t.Errorf("%+v", row)
 				}
 				if row.NCCL == nil || row.NCCL.BestGather() <= 0 || row.NCCL.BestReduce() <= 0 || row.NCCL.SymmetricGrouped != nil {

@@ -8,12 +8,16 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
-// Floor is what the machine can do at best, measured between ranks 0 and 1.
+// Floor is what the machine can do at best, measured between ranks 0 and 1, and
+// where it says both ways, from each rank to the next at once.
 type Floor struct {
-	EmptyNode   float64 `json:"empty_node_us"`           // an empty kernel as a graph's node
-	Flag        float64 `json:"one_way_flag_us"`         // a word from GPU to GPU, st.relaxed to ld.relaxed
-	OrderedFlag float64 `json:"one_way_ordered_flag_us"` // the same, st.release to ld.acquire
-	PeerCopyGBs float64 `json:"peer_copy_gb_per_s"`      // a copy from GPU to GPU, one way
+	EmptyNode    float64 `json:"empty_node_us"`                // an empty kernel as a graph's node
+	Flag         float64 `json:"one_way_flag_us"`              // a word from GPU to GPU, st.relaxed to ld.relaxed
+	OrderedFlag  float64 `json:"one_way_ordered_flag_us"`      // the same, st.release to ld.acquire
+	PeerCopyGBs  float64 `json:"peer_copy_gb_per_s"`           // a copy from GPU to GPU, one way
+	BothCopyGBs  float64 `json:"peer_copy_both_ways_gb_per_s"` // copies both ways, each
+	StoreGBs     float64 `json:"stores_gb_per_s"`              // stores of a kernel on all SMs that may be used, one way
+	BothStoreGBs float64 `json:"stores_both_ways_gb_per_s"`    // such stores both ways, each
 }
 
 // Bound is the least that an exchange of bytes (that each rank sends) takes in
@@ -33,35 +37,90 @@ func (b *bench) measureFloor() (Floor, error) {
 	}
 	f.EmptyNode = empty.Median
 
-	var memory [2]driver.DevicePtr
-	for rank := range memory {
-		if memory[rank], err = b.shared(rank, b.effort.copyBytes); err != nil {
-			return f, fmt.Errorf("memory that both ranks reach: %w", err)
+	if err := b.makeWindows(); err != nil {
+		return f, fmt.Errorf("memory that all ranks reach: %w", err)
+	}
+	if f.Flag, err = b.pingPong("pingpong_relaxed"); err != nil {
+		return f, err
+	}
+	if f.OrderedFlag, err = b.pingPong("pingpong_ordered"); err != nil {
+		return f, err
+	}
+	copies := func(rank int, s driver.Stream) error {
+		return s.CopyAsync(b.windows[b.next(rank)], b.windows[rank], b.effort.copyBytes)
+	}
+	stores := func(rank int, s driver.Stream) error { return b.stores(rank, b.effort.copyBytes).on(s) }
+	for _, x := range []struct {
+		to    *float64
+		ranks int
+		move  enqueue
+	}{{&f.PeerCopyGBs, 1, copies}, {&f.BothCopyGBs, len(b.members), copies}, {&f.StoreGBs, 1, stores}, {&f.BothStoreGBs, len(b.members), stores}} {
+		if *x.to, err = b.rate(x.ranks, x.move); err != nil {
+			return f, fmt.Errorf("bytes to a peer: %w", err)
 		}
 	}
-	if f.Flag, err = b.pingPong("pingpong_relaxed", memory); err != nil {
-		return f, err
+	return f, nil
+}
+
+// makeWindows makes the memory that copies and stores go to.
+func (b *bench) makeWindows() error {
+	size := b.effort.copyBytes
+	for _, n := range b.Tokens {
+		size = max(size, uint64(b.newRow(n).DispatchBytes))
 	}
-	if f.OrderedFlag, err = b.pingPong("pingpong_ordered", memory); err != nil {
-		return f, err
+	for rank := range b.members {
+		p, err := b.shared(rank, size)
+		if err != nil {
+			return err
+		}
+		b.windows = append(b.windows, p)
 	}
-	// One way: only rank 0 copies.
+	return nil
+}
+
+// next is the rank that a rank's bytes go to.
+func (b *bench) next(rank int) int { return (rank + 1) % len(b.members) }
+
+// rate returns the GB/s at which each of the first ranks moves effort.copyBytes.
+func (b *bench) rate(ranks int, move enqueue) (float64, error) {
 	times, err := b.run(warm, min(b.effort.replays, 20), func(rank int, s driver.Stream) error {
-		if rank != 0 {
+		if rank >= ranks {
 			return nil
 		}
-		return s.CopyAsync(memory[1], memory[0], b.effort.copyBytes)
+		return move(rank, s)
 	})
 	if err != nil {
-		return f, fmt.Errorf("peer copy: %w", err)
+		return 0, err
 	}
-	f.PeerCopyGBs = float64(b.effort.copyBytes) / (slowest(times, 1).Median * 1e3)
-	return f, nil
+	return float64(b.effort.copyBytes) / (slowest(times, 1).Median * 1e3), nil
+}
+
+// stores is a launch that stores so many bytes to the next rank, on all SMs that
+// moegen may use, and waits for nothing.
+func (b *bench) stores(rank int, bytes uint64) launch {
+	const threads = 512
+	packs := int(bytes / 16)
+	l := b.single("stores", rank, []driver.DevicePtr{b.windows[b.next(rank)]}, packs)
+	return l.with(min(max(1, (packs+threads-1)/threads), b.Spec.SMLimit), threads)
+}
+
+// measureStores measures stores of as many bytes as a dispatch sends, launched
+// as a dispatch is: what is left when nothing is read and nobody waits.
+func (b *bench) measureStores(row *Row) error {
+	nodes := b.effort.nodes(row.Tokens)
+	t, err := b.graph(nodes, b.effort.replays, func(rank int, s driver.Stream) error {
+		l := b.stores(rank, uint64(row.DispatchBytes))
+		l.config.Dependent = true
+		return repeat(nodes, s, l)
+	})
+	row.Stores = &t
+	return err
 }
 
 // pingPong returns the microseconds that a flag takes from rank 0 to rank 1 or
 // back: the best of a few exchanges of many.
-func (b *bench) pingPong(kernel string, memory [2]driver.DevicePtr) (float64, error) {
+func (b *bench) pingPong(kernel string) (float64, error) {
+	memory := b.windows[:2]
 	var all []time.Duration
 	for range 5 {
 		// Flags count up from 0 in every launch: they are cleared before, on both

@@ -51,7 +51,7 @@ func (b *bench) loadKernels() error {
 			return err
 		}
 		b.undo = append(b.undo, module.Unload)
-		for _, name := range []string{"empty", "late", "pingpong_ordered", "pingpong_relaxed"} {
+		for _, name := range []string{"empty", "late", "pingpong_ordered", "pingpong_relaxed", "stores"} {
 			f, err := module.Function(name)
 			if err != nil {
 				return err

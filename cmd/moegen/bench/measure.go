@@ -54,7 +54,7 @@ func (b *bench) measureRow(ctx context.Context, row *Row, baseline *baseline) er
 	if err := b.verify(ctx, row.Tokens); err != nil {
 		return fmt.Errorf("before measuring: %w", err)
 	}
-	for _, measure := range []func(*Row) error{b.measureKernels, b.measureSteps, baseline.measure, b.measureFewer} {
+	for _, measure := range []func(*Row) error{b.measureKernels, b.measureStores, b.measureSteps, baseline.measure, b.measureFewer} {
 		if err := measure(row); err != nil {
 			return err
 		}

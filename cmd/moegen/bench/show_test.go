@@ -41,14 +41,15 @@ func example(scale float64) *Result {
 	at := func(us float64) *Time { return &Time{Median: us, P99: 2 * us} }
 	x := &Result{
 		Model: "m", Shape: "hidden 1024 bf16", Ranks: 2, Machine: "2 x GPU, driver", Transport: moert.P2P, Kernels: "nvcc",
-		NCCL: "NCCL 2.28.9", Layers: 61, Floor: Floor{EmptyNode: 0.8, Flag: 0.7, OrderedFlag: 2.4, PeerCopyGBs: 400},
+		NCCL: "NCCL 2.28.9", Layers: 61, Floor: Floor{EmptyNode: 0.8, Flag: 0.7, OrderedFlag: 2.4, PeerCopyGBs: 400,
+			BothCopyGBs: 380, StoreGBs: 390, BothStoreGBs: 360},
 		Skew: []Skew{{Late: 1, Others: 1.2}, {Late: 20.1, Others: 20.4}},
 	}
 	for _, n := range []int{1, 32, 1024} {
 		us := scale * (2 + float64(n)/200)
 		x.Rows = append(x.Rows, &Row{
 			Tokens: n, Protocol: "ll", Blocks: n, Threads: 512, DispatchBytes: 2100 * n, CombineBytes: 2048 * n,
-			Counts: at(1.5), Dispatch: at(us), Combine: at(us + 0.5), Pair: *at(2 * us), Eager: *at(20), Step: *at(61 * 3 * us), Experts: *at(61),
+			Stores: at(us - 1), Counts: at(1.5), Dispatch: at(us), Combine: at(us + 0.5), Pair: *at(2 * us), Eager: *at(20), Step: *at(61 * 3 * us), Experts: *at(61),
 			NCCL: &NCCLRow{ThreeAllGathers: at(4 * us), Grouped: at(3 * us), ReduceBF16: at(2 * us), ReduceFP32: at(4 * us)},
 		})
 	}

@@ -28,6 +28,7 @@ func (x *Result) Print(w io.Writer) {
 	f := x.Floor
 	fmt.Fprintf(w, "floor      empty node %.2f us, one-way flag %.2f us (release and acquire: %.2f us), peer copy %.0f GB/s\n",
 		f.EmptyNode, f.Flag, f.OrderedFlag, f.PeerCopyGBs)
+	fmt.Fprintf(w, "link       copies both ways %.0f GB/s, stores %.0f GB/s, stores both ways %.0f GB/s\n", f.BothCopyGBs, f.StoreGBs, f.BothStoreGBs)
 	x.printRows(w)
 	x.printNCCL(w)
 	x.printSteps(w)
@@ -79,20 +80,21 @@ func bandwidth(t *Time, bytes int) string {
 
 func (x *Result) printRows(w io.Writer) {
 	t := table(w)
-	fmt.Fprintln(t, "tokens\tlaunch\tdispatch\tp99\tfloor\tof floor\tGB/s\tNCCL\t\tcombine\tp99\tfloor\tof floor\tGB/s\tNCCL\t\tpair\tp99\t")
+	fmt.Fprintln(t, "tokens\tlaunch\tdispatch\tp99\tfloor\tof floor\tstores\tGB/s\tNCCL\t\tcombine\tp99\tfloor\tof floor\tGB/s\tNCCL\t\tpair\tp99\t")
 	for _, r := range x.Rows {
 		gather, reduce := r.NCCL.BestGather(), r.NCCL.BestReduce()
 		launch := "-"
 		if r.Protocol != "" {
 			launch = fmt.Sprintf("%s %dx%d", r.Protocol, r.Blocks, r.Threads)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.2f\t%s\t%s\t%.2f\t%s\t%s\t%s\t%.2f\t%s\t%s\t%.2f\t%s\t%.2f\t%.2f\t\n", r.Tokens, launch,
-			cell(r.Dispatch), p99(r.Dispatch), r.DispatchBound, ratio(r.Dispatch, r.DispatchBound), bandwidth(r.Dispatch, r.DispatchBytes), gather, faster(r.Dispatch, gather),
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%.2f\t%s\t%s\t%s\t%.2f\t%s\t%s\t%s\t%.2f\t%s\t%s\t%.2f\t%s\t%.2f\t%.2f\t\n", r.Tokens, launch,
+			cell(r.Dispatch), p99(r.Dispatch), r.DispatchBound, ratio(r.Dispatch, r.DispatchBound), cell(r.Stores), bandwidth(r.Dispatch, r.DispatchBytes), gather, faster(r.Dispatch, gather),
 			cell(r.Combine), p99(r.Combine), r.CombineBound, ratio(r.Combine, r.CombineBound), bandwidth(r.Combine, r.CombineBytes), reduce, faster(r.Combine, reduce),
 			r.Pair.Median, r.Pair.P99)
 	}
 	t.Flush()
-	fmt.Fprintln(w, "microseconds, medians; NCCL: its fastest way, and how many times slower it is; pair: dispatch and combine in turn")
+	fmt.Fprintln(w, "microseconds, medians; stores: a kernel that only stores the dispatch's bytes to the next rank, all ranks at once;")
+	fmt.Fprintln(w, "NCCL: its fastest way, and how many times slower it is; pair: dispatch and combine in turn")
 }
 
 func (x *Result) printNCCL(w io.Writer) {
