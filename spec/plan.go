@@ -43,7 +43,7 @@ func PlanFile(specFile string) string {
 }
 
 // Shape says in one line everything that decides how long the kernels take:
-// plans are for one shape. Limits (max_tokens, sm_limit) are no part of it.
+// plans are for one shape. max_tokens is no part of it.
 func (s *Spec) Shape() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "hidden %d %s, top %d %s %s, wire %s %s", s.HiddenDim, s.DType, s.TopK, s.RoutingDType, s.ProbsDType, s.Combine.Wire, s.Combine.Order)
@@ -62,7 +62,7 @@ func (s *Spec) Shape() string {
 	if s.RoutingFill != FillNone {
 		fmt.Fprintf(&b, ", fill %s", s.RoutingFill)
 	}
-	fmt.Fprintf(&b, ", ep_size %d", s.EPSize)
+	fmt.Fprintf(&b, ", ep_size %d, sm_limit %d", s.EPSize, s.SMLimit)
 	return b.String()
 }
 

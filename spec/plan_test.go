@@ -50,7 +50,7 @@ func TestBadPlans(t *testing.T) {
 	for text, want := range map[string]string{
 		"- 1\n": "p.yaml:1:1: must be a mapping",
 		strings.Replace(head, "1", "2", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n":                 "p.yaml:1:10: version: out of range (got 2; allowed: 1)",
-		strings.Replace(head, "ep_size 2", "ep_size 8", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n": `p.yaml:2:8: shape: the plan is for another shape than the spec: run moegen tune again, or remove the file (got "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 8"; allowed: "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 2")`,
+		strings.Replace(head, "ep_size 2", "ep_size 8", 1) + "rows:\n- {tokens: 1, protocol: ll, blocks: 1, threads: 32}\n": `p.yaml:2:8: shape: the plan is for another shape than the spec: run moegen tune again, or remove the file (got "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 8, sm_limit 16"; allowed: "hidden 1024 bf16, top 2 int32 fp32, wire bf16 any, ep_size 2, sm_limit 16")`,
 		head:                "rows: required, but not given",
 		head + "rows: []\n": "p.yaml:4:7: rows: a plan has one row at least",
 		head + "rows: 7\n":  "p.yaml:4:7: rows: must be a list of rows",
@@ -76,7 +76,7 @@ func TestShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*Spec){
-		"hidden": func(s *Spec) { s.HiddenDim *= 2 }, "topk": func(s *Spec) { s.TopK++ }, "ranks": func(s *Spec) { s.EPSize++ },
+		"hidden": func(s *Spec) { s.HiddenDim *= 2 }, "topk": func(s *Spec) { s.TopK++ }, "ranks": func(s *Spec) { s.EPSize++ }, "SMs": func(s *Spec) { s.SMLimit++ },
 		"dtype": func(s *Spec) { s.DType = FP16 }, "routing": func(s *Spec) { s.RoutingDType = Int64 }, "probs": func(s *Spec) { s.ProbsDType = BF16 },
 		"wire": func(s *Spec) { s.Combine.Wire = FP32 }, "order": func(s *Spec) { s.Combine.Order = OrderRank },
 		"quantize": func(s *Spec) { s.Dispatch.Quantize = QuantizeFP8 }, "epilogue": func(s *Spec) { s.Combine.Epilogue = []Epilogue{Residual} },

@@ -24,7 +24,7 @@ var specs = map[string]string{
 }
 
 const plan = `version: 1
-shape: hidden 2880 bf16, top 4 int32 fp32, wire bf16 any, ep_size 2
+shape: hidden 2880 bf16, top 4 int32 fp32, wire bf16 any, ep_size 2, sm_limit 132
 measured: "2026-11-25 on two GPUs, transport p2p"
 rows:
   - {tokens: 1, protocol: ll, blocks: 1, threads: 256, pair: 4.61, built_in: 4.66}

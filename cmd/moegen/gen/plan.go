@@ -133,7 +133,7 @@ func measured(s *spec.Spec) []PlanRow {
 		// Mixed is never bulk where max_tokens is less than when it was measured.
 		mixed := r.Protocol == string(Mixed)
 		low := r.Protocol == string(LL) || mixed && !hasMixed(s)
-		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: low, Mixed: mixed && !low, Blocks: min(r.Blocks, s.SMLimit), Threads: r.Threads}
+		row := PlanRow{Tokens: min(r.Tokens, s.MaxTokens), Low: low, Mixed: mixed && !low, Blocks: r.Blocks, Threads: r.Threads}
 		if n := len(plan); n > 0 && plan[n-1].same(row) {
 			plan[n-1].Tokens = row.Tokens
 		} else {

@@ -51,29 +51,35 @@ func TestMeasuredPlan(t *testing.T) {
 	if d := cmp.Diff(rest, Plan(s, LL)); d != "" {
 		t.Error("-protocol ll is not by the measured plan:", d)
 	}
-	s.MaxTokens, s.SMLimit = 10, 8
-	want = []PlanRow{{Tokens: 4, Low: true, Blocks: 2, Threads: 256}, {Tokens: 10, Blocks: 8, Threads: 512}}
+	s.MaxTokens = 10
+	want = []PlanRow{{Tokens: 4, Low: true, Blocks: 2, Threads: 256}, {Tokens: 10, Blocks: 12, Threads: 512}}
 	if d := cmp.Diff(want, Plan(s, Auto)); d != "" {
 		t.Error(d)
 	}
-	s.EPSize = 4
-	builtIn = *s
-	builtIn.Plan = nil
-	if d := cmp.Diff(Plan(&builtIn, Auto), Plan(s, Auto)); d != "" {
-		t.Error("a plan for 2 ranks is used for 4:", d)
+	for name, change := range map[string]func(*spec.Spec){
+		"2 ranks is used for 4": func(s *spec.Spec) { s.EPSize = 4 },
+		"16 SMs is used for 8":  func(s *spec.Spec) { s.SMLimit = 8 },
+	} {
+		c := *s
+		change(&c)
+		builtIn := c
+		builtIn.Plan = nil
+		if d := cmp.Diff(Plan(&builtIn, Auto), Plan(&c, Auto)); d != "" {
+			t.Errorf("a plan for %s: %s", name, d)
+		}
 	}
 }
 
 // TestMixedPlan: a row that was measured where ll had no room is ll's, and right,
 // where max_tokens is less.
 func TestMixedPlan(t *testing.T) {
-	s := planned(t, "  - {tokens: 8192, protocol: mixed, blocks: 12, threads: 512}\n")
+	s := planned(t, "  - {tokens: 16384, protocol: mixed, blocks: 12, threads: 512}\n")
 	for _, c := range []struct {
 		most int
 		want PlanRow
 	}{
-		{8192, PlanRow{Tokens: 8192, Mixed: true, Blocks: 12, Threads: 512}},
-		{4096, PlanRow{Tokens: 4096, Low: true, Blocks: 12, Threads: 512}},
+		{16384, PlanRow{Tokens: 16384, Mixed: true, Blocks: 12, Threads: 512}},
+		{8192, PlanRow{Tokens: 8192, Low: true, Blocks: 12, Threads: 512}},
 	} {
 		s.MaxTokens = c.most
 		if err := CheckPlan(s); err != nil {
@@ -94,7 +100,7 @@ func TestCheckPlan(t *testing.T) {
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 64}", "rows[0].threads: out of range (got 64; allowed: 128..1024)", nil},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 1024}", "rows[0].protocol: this spec has no kernels of protocol ll (got ll; allowed: bulk)", func(s *spec.Spec) { s.Transports = []spec.Transport{spec.NCCL} }},
 		{"{tokens: 4, protocol: mixed, blocks: 2, threads: 512}", "rows[0].protocol: this spec has no kernels of protocols ll and mixed (got mixed; allowed: bulk)", func(s *spec.Spec) { s.Transports = []spec.Transport{spec.NCCL} }},
-		{"{tokens: 60000, protocol: ll, blocks: 2, threads: 512}", "rows[0].tokens: more tokens than the buffers of protocol ll have room for (got 60000; allowed: 1..4096, or protocol bulk)", func(s *spec.Spec) { s.MaxTokens = 65536 }},
+		{"{tokens: 60000, protocol: ll, blocks: 2, threads: 512}", "rows[0].tokens: more tokens than the buffers of protocol ll have room for (got 60000; allowed: 1..8192, or protocol bulk)", func(s *spec.Spec) { s.MaxTokens = 65536 }},
 		{"{tokens: 4, protocol: ll, blocks: 2, threads: 256}", "rows[0].threads: kernels with RMSNorm have blocks of one size (got 256; allowed: 512)", func(s *spec.Spec) { s.Combine.Epilogue = []spec.Epilogue{spec.RMSNorm} }},
 	} {
 		s := planned(t, "  - "+c.row+"\n")
