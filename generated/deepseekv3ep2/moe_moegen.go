@@ -353,8 +353,8 @@ var programSource []byte
 var programPTX []byte
 
 // program is what package runtime has to know about deepseek-v3; the kernels
-// have the same numbers as constants. Its plan for up to 128 tokens a rank was
-// measured: 2026-11-25 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
+// have the same numbers as constants. Its plan for up to 1024 tokens a rank was
+// measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
 // transport p2p.
 var program = &moert.Program{
 	Name:         "deepseek-v3",
@@ -375,23 +375,23 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 8, Threads: 256},
-		{Tokens: 2, Low: true, Blocks: 16, Threads: 256},
-		{Tokens: 4, Low: true, Blocks: 32, Threads: 256},
-		{Tokens: 8, Low: true, Blocks: 15, Threads: 512},
+		{Tokens: 1, Low: true, Blocks: 12, Threads: 256},
+		{Tokens: 2, Low: true, Blocks: 8, Threads: 256},
+		{Tokens: 8, Low: true, Blocks: 32, Threads: 256},
 		{Tokens: 16, Low: true, Blocks: 30, Threads: 512},
-		{Tokens: 512, Low: true, Blocks: 32, Threads: 1024},
-		{Tokens: 1024, Mixed: true, Blocks: 32, Threads: 512},
+		{Tokens: 64, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 128, Low: true, Blocks: 32, Threads: 512},
+		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{
 		Signals: 128,
-		Routing: 264192,
-		Probs:   329728,
-		Scales:  395264,
-		Hidden:  395264,
-		Partial: 29755392,
-		Staging: 59115520,
-		Bytes:   117835776,
+		Routing: 526336,
+		Probs:   591872,
+		Scales:  657408,
+		Hidden:  657408,
+		Partial: 30017536,
+		Staging: 59377664,
+		Bytes:   176818176,
 		Control: 1008,
 		Step:    64,
 		Epochs:  108,

@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 264192
-#define MOE_PROBS_OFFSET 329728
-#define MOE_HIDDEN_OFFSET 395264
-#define MOE_PARTIAL_OFFSET 29755392
-#define MOE_SYMMETRIC_BYTES 117835776
+#define MOE_ROUTING_OFFSET 526336
+#define MOE_PROBS_OFFSET 591872
+#define MOE_HIDDEN_OFFSET 657408
+#define MOE_PARTIAL_OFFSET 30017536
+#define MOE_SYMMETRIC_BYTES 176818176
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

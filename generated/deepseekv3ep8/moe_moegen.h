@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 269312
-#define MOE_PROBS_OFFSET 400384
-#define MOE_HIDDEN_OFFSET 531456
-#define MOE_PARTIAL_OFFSET 59251712
-#define MOE_SYMMETRIC_BYTES 176692224
+#define MOE_ROUTING_OFFSET 531456
+#define MOE_PROBS_OFFSET 662528
+#define MOE_HIDDEN_OFFSET 793600
+#define MOE_PARTIAL_OFFSET 59513856
+#define MOE_SYMMETRIC_BYTES 235674624
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

@@ -35,12 +35,12 @@ constexpr size_t kCombineFlags = 5248;        // uint32[kMaxBlocks][kRanks]
 constexpr size_t kLowDispatchHeaders = 6272;  // uint32[kRanks]: epoch each rank has begun, protocol ll
 constexpr size_t kLowCombineHeaders = 6400;   // uint32[kRanks]
 constexpr size_t kLowLines = 6528;           // [2][kRanks] lines of small tensors, see "Protocol ll"
-constexpr size_t kRouting = 39936;         // int32[kRanks * kMaxTokens][1]: gathered routing
-constexpr size_t kProbs = 56320;           // fp32[kRanks * kMaxTokens][1]: gathered probabilities
-constexpr size_t kHidden = 72704;          // bf16[kRanks * kMaxTokens][5120]: gathered tokens
-constexpr size_t kPartial = 42015744;      // bf16[kRanks * kMaxTokens][5120]: this rank's expert sums
-constexpr size_t kLowDispatch = 83958784;  // [2][kRanks] packs of hidden states, protocol ll
-constexpr size_t kLowCombine = 104930304;  // [2][kRanks] packs of partial sums
+constexpr size_t kRouting = 72704;         // int32[kRanks * kMaxTokens][1]: gathered routing
+constexpr size_t kProbs = 89088;           // fp32[kRanks * kMaxTokens][1]: gathered probabilities
+constexpr size_t kHidden = 105472;         // bf16[kRanks * kMaxTokens][5120]: gathered tokens
+constexpr size_t kPartial = 42048512;      // bf16[kRanks * kMaxTokens][5120]: this rank's expert sums
+constexpr size_t kLowDispatch = 83991552;  // [2][kRanks] packs of hidden states, protocol ll
+constexpr size_t kLowCombine = 125934592;  // [2][kRanks] packs of partial sums
 
 // Rows are moved in packs, the widest power of two up to 16 bytes that divides
 // a row, so that every row of the gathered tensors starts on a pack.
@@ -56,7 +56,7 @@ constexpr size_t kRows = size_t(kRanks) * kMaxTokens;  // of a gathered tensor, 
 static_assert(kRouting + kRows * kRoutingPacks * sizeof(RoutingPack) <= kProbs, "tensors overlap");
 static_assert(kProbs + kRows * kProbsPacks * sizeof(ProbsPack) <= kHidden, "tensors overlap");
 static_assert(kHidden + kRows * kHiddenPacks * sizeof(HiddenPack) <= kPartial, "tensors overlap");
-static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 125901824, "the runtime allocates these bytes");
+static_assert(kPartial + kRows * kWirePacks * sizeof(uint4) <= 167877632, "the runtime allocates these bytes");
 
 using Index = int32_t;  // counts packs of one rank's rows
 
@@ -437,7 +437,7 @@ __device__ __forceinline__ void load_peers(const Group& g, size_t offset, RankTe
 constexpr uint32_t kAbsent = 0xffffffffu;
 constexpr uint32_t kStandIn = 0x7fffffffu;  // travels in place of data that equals kAbsent
 
-constexpr int kLowTokens = 128;   // tokens a rank, at most
+constexpr int kLowTokens = 256;   // tokens a rank, at most
 constexpr int kLowThreads = 768;  // threads of a block, at most
 
 // One rank's rows in a staging buffer: packs in one place, lines in another.
@@ -562,10 +562,12 @@ __device__ __forceinline__ void wait_header(const Group& g, size_t headers, LowW
 
 // Polls the packs of kBatch ranks, all at once, until every word of every pack is
 // there, and puts kAbsent back. here[b] is where the pack of rank from[b]
-// arrives, or null if none does.
+// arrives, or null if none does. The barrier behind the loop brings lanes together
+// again that have left it one by one: their stores go as one.
 template <int kBatch>
 __device__ __forceinline__ bool receive_packs(LowWait& wait, const int (&from)[kBatch], uint4* const (&here)[kBatch],
                                               uint4 (&v)[kBatch]) {
+  const unsigned lanes = __activemask();
   int missing;
   do {
     missing = -1;
@@ -578,6 +580,7 @@ __device__ __forceinline__ bool receive_packs(LowWait& wait, const int (&from)[k
       if (here[b] != nullptr && !arrived(v[b])) missing = from[b];
     }
   } while (missing >= 0 && wait.goes_on(missing));
+  __syncwarp(lanes);
   if (missing >= 0) return false;
 #pragma unroll
   for (int b = 0; b < kBatch; ++b) {
@@ -959,15 +962,15 @@ struct LowDispatch {
   static constexpr int kGivenWords = 1 + 1;
   static constexpr int kWords = 1 + 1;
 
-  // Calls f for word w of a row: with its tensor, its lines, its place in
-  // symmetric memory, its words per row, and which of them all it is.
+  // Returns what f does for word w of a row: with its tensor, its lines, its place
+  // in symmetric memory, its words per row, and which of them all it is.
   template <typename F>
-  static __device__ __forceinline__ void locate(const Rows& from, size_t row, int w, const F& f) {
+  static __device__ __forceinline__ auto locate(const Rows& from, size_t row, int w, const F& f) {
     if (w < 1) {
       return f(reinterpret_cast<const uint32_t*>(from.routing), size_t(0), kRouting, 1, row * 1 + w);
     }
     w -= 1;
-    f(reinterpret_cast<const uint32_t*>(from.probs), kLowProbsLines, kProbs, 1, row * 1 + w);
+    return f(reinterpret_cast<const uint32_t*>(from.probs), kLowProbsLines, kProbs, 1, row * 1 + w);
   }
 
   // Words are the last threads' but for those with headers: the first ones have
@@ -978,10 +981,8 @@ struct LowDispatch {
   }
 
   static __device__ __forceinline__ uint32_t load_word(const Rows& from, Index j) {
-    uint32_t word = 0;
-    locate(from, j / kGivenWords, j % kGivenWords,
-           [&](const auto* source, size_t, size_t, int, size_t i) { word = source[i]; });
-    return word;
+    return locate(from, j / kGivenWords, j % kGivenWords,
+                  [&](const auto* source, size_t, size_t, int, size_t i) { return uint32_t(source[i]); });
   }
 
   // Pushes the words of this rank's rows, as lines; word is this thread's first.
@@ -996,29 +997,35 @@ struct LowDispatch {
     }
   }
 
-  // Gathers the words of all ranks' rows, most of which a rank has.
+  // Gathers the words of all ranks' rows, most of which a rank has: row by row, of
+  // each rank's, so that no division is by what is not known before the counts.
   __device__ __forceinline__ void receive_small(LowWait& wait, Index most) const {
-    const Index each = most * kWords;
 #pragma unroll 1
-    for (Index j = first_word(); j < kRanks * each; j += Index(gridDim.x) * blockDim.x) {
-      const int r = j / each;
-      const Index row = (j - r * each) / kWords;
+    for (Index j = first_word(); j < most * kRanks * kWords; j += Index(gridDim.x) * blockDim.x) {
+      const int r = j / kWords % kRanks;
+      const Index row = j / (kRanks * kWords);
       if (row >= Index(step.count[r])) continue;
-      locate(from, row, (j - r * each) % kWords, [&](const auto* source, size_t at, size_t to, int words, size_t i) {
+      const uint64_t* const here = locate(from, row, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+        return reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
+      });
+      uint64_t line;
+      while (uint32_t((line = load_relaxed(here)) >> 32) != epoch) {
+        if (!wait.goes_on(r)) return;
+      }
+      locate(from, row, j % kWords, [&](const auto* source, size_t, size_t to, int words, size_t i) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
-        const uint64_t* const from = reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
-        uint64_t line;
-        while (uint32_t((line = load_relaxed(from)) >> 32) != epoch) {
-          if (!wait.goes_on(r)) return;
-        }
         *(reinterpret_cast<Word*>(g.symm[g.rank] + to) + size_t(step.offset[r]) * words + i) = Word(line);
       });
     }
   }
 
   // Pushes the i-th pack. Returns what travels.
-  __device__ __forceinline__ uint4 push(Index i, const Given& given) const {
+  // First it goes to mine, this rank's own rows, unless that is null: what an SM
+  // stores to its own memory behind stores to a peer waits until the link has taken
+  // those.
+  __device__ __forceinline__ uint4 push(Index i, const Given& given, uint4* mine) const {
     const uint4 v = sendable(given);
+    if (mine != nullptr) mine[i] = v;
     const size_t to = packs(g.rank) + size_t(i) * sizeof(HiddenPack);
 #pragma unroll 8
     for (int k = 1; k < kRanks; ++k) store_relaxed(reinterpret_cast<uint4*>(g.symm[rank_after(g, k)] + to), v);
@@ -1028,16 +1035,15 @@ struct LowDispatch {
   // Whether rank r pushes an i-th pack.
   __device__ __forceinline__ bool has(int r, Index i) const { return i < Index(counts[r]) * kHiddenPacks; }
 
-  // Places the i-th pack of rank r, unless the step has failed.
-  __device__ __forceinline__ void place(int r, Index i, uint4 v) const {
-    if (step.count[r] == 0) return;
-    reinterpret_cast<uint4*>(g.symm[g.rank] + kHidden)[size_t(step.offset[r]) * kHiddenPacks + i] = v;
+  // Where rank r's packs go, or null if the step has failed.
+  __device__ __forceinline__ uint4* place(int r) const {
+    if (step.count[r] == 0) return nullptr;
+    return reinterpret_cast<uint4*>(g.symm[g.rank] + kHidden) + size_t(step.offset[r]) * kHiddenPacks;
   }
 
-  // Gathers the i-th pack of every rank that has so many; own is this rank's.
-  __device__ __forceinline__ void receive(LowWait& wait, Index i, uint4 own) const {
+  // Gathers the i-th pack of every other rank that has so many.
+  __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
     constexpr int kBatch = kRanks <= 4 ? kRanks - 1 : 4;
-    if (has(g.rank, i)) place(g.rank, i, own);
 #pragma unroll 1
     for (int first = 1; first < kRanks; first += kBatch) {
       int from[kBatch];
@@ -1051,7 +1057,8 @@ struct LowDispatch {
       if (!receive_packs(wait, from, here, v)) return;
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        if (here[b] != nullptr) place(from[b], i, v[b]);
+        if (here[b] == nullptr) continue;
+        if (uint4* const to = place(from[b])) to[i] = v[b];
       }
     }
   }
@@ -1088,7 +1095,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   if (kFirst) turn = send_counts(g, bring);
   const Index pushes = rows * kHiddenPacks;
   uint4 own = {};
-  if (push < pushes) own = d.push(push, given);
+  if (push < pushes) own = d.push(push, given, nullptr);  // where it goes here is not known yet
   d.push_small(rows, word);
   if (kFirst) {
     const bool alive = receive_counts(g, bring, turn, &step, counts);
@@ -1104,12 +1111,12 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
 #pragma unroll 4
   for (int r = 0; r < kRanks; ++r) most = max(most, Index(counts[r]));
   const Index packs = most * kHiddenPacks;
+  uint4* const mine = d.place(g.rank);
+  if (mine != nullptr && push < pushes) mine[push] = own;
 #pragma unroll 1
   for (push += total; push < pushes || receive < packs; push += total, receive += total) {
-    uint4 next = {};
-    if (push < pushes) next = d.push(push, load_given(from.hidden, push));
-    if (receive < packs) d.receive(wait, receive, own);
-    own = next;
+    if (push < pushes) d.push(push, load_given(from.hidden, push), mine);
+    if (receive < packs) d.receive(wait, receive);
   }
   d.receive_small(wait, most);
   wait_header(g, kLowDispatchHeaders, wait);
@@ -1241,7 +1248,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 2)
 
 // One rank's rows in a staging buffer.
 constexpr size_t kLowCombineBytes = size_t(kLowTokens) * kUnits * sizeof(WireUnit);
-static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 125901824, "the runtime allocates these bytes");
+static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 167877632, "the runtime allocates these bytes");
 
 using LowTerms = BatchTerms<4>;
 
@@ -1301,10 +1308,15 @@ struct LowCombine {
   }
 
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
-  // what comes from others, all at once, and forgets it.
+  // what comes from others, all at once, and forgets it. In front of the first
+  // ranks' goes this thread's next push, and in front of that the load of its own:
+  // loads behind stores to a peer wait until the link has taken those.
   template <int kBatch>
-  __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) const {
-    const WireUnit* const own = partial + size_t(offset) * kUnits + i;
+  __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) {
+    WireUnit own = {};
+    if (first <= g.rank && g.rank < first + kBatch) own = partial[size_t(offset) * kUnits + i];
+    if (first == 0) push();
+    const unsigned lanes = __activemask();
     int missing;
     do {
       missing = -1;
@@ -1313,12 +1325,13 @@ struct LowCombine {
         const int r = first + b;
         if (r >= kRanks) continue;
         if (r == g.rank) {
-          v[b] = *own;
+          v[b] = own;
         } else if (!poll_unit(staging(g.rank, r) + i, v[b])) {
           missing = r;
         }
       }
     } while (missing >= 0 && wait.goes_on(missing));
+    __syncwarp(lanes);  // their stores go as one, as in receive_packs
     if (missing >= 0) return;
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
@@ -1330,7 +1343,7 @@ struct LowCombine {
 
 // What LowTerms loads the i-th unit with.
 struct LowFetch {
-  const LowCombine& c;
+  LowCombine& c;
   size_t i;
 
   template <int kBatch>
@@ -1357,10 +1370,8 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
   launch_next();
-  const auto load = [&](size_t i, LowTerms& t) {
-    c.push();
-    t.load(LowFetch{c, i});
-  };
+
+  const auto load = [&](size_t i, LowTerms& t) { t.load(LowFetch{c, i}); };
   sum_rows<LowTerms, 1>(g, load, out);
 #pragma unroll 1
   while (c.push()) {

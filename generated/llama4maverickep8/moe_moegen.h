@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 39936
-#define MOE_PROBS_OFFSET 56320
-#define MOE_HIDDEN_OFFSET 72704
-#define MOE_PARTIAL_OFFSET 42015744
-#define MOE_SYMMETRIC_BYTES 125901824
+#define MOE_ROUTING_OFFSET 72704
+#define MOE_PROBS_OFFSET 89088
+#define MOE_HIDDEN_OFFSET 105472
+#define MOE_PARTIAL_OFFSET 42048512
+#define MOE_SYMMETRIC_BYTES 167877632
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

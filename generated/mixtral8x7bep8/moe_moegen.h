@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 138240
-#define MOE_PROBS_OFFSET 171008
-#define MOE_HIDDEN_OFFSET 203776
-#define MOE_PARTIAL_OFFSET 33758208
-#define MOE_SYMMETRIC_BYTES 134421504
+#define MOE_ROUTING_OFFSET 269312
+#define MOE_PROBS_OFFSET 302080
+#define MOE_HIDDEN_OFFSET 334848
+#define MOE_PARTIAL_OFFSET 33889280
+#define MOE_SYMMETRIC_BYTES 201661440
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

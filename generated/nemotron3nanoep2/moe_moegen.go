@@ -353,8 +353,8 @@ var programSource []byte
 var programPTX []byte
 
 // program is what package runtime has to know about nemotron-3-nano; the
-// kernels have the same numbers as constants. Its plan for up to 256 tokens a
-// rank was measured: 2026-11-25 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
+// kernels have the same numbers as constants. Its plan for up to 1024 tokens a
+// rank was measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
 // transport p2p.
 var program = &moert.Program{
 	Name:         "nemotron-3-nano",
@@ -375,12 +375,16 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 2, Threads: 256},
-		{Tokens: 2, Low: true, Blocks: 2, Threads: 512},
-		{Tokens: 4, Low: true, Blocks: 6, Threads: 256},
-		{Tokens: 8, Low: true, Blocks: 12, Threads: 256},
-		{Tokens: 16, Low: true, Blocks: 32, Threads: 256},
+		{Tokens: 1, Low: true, Blocks: 1, Threads: 512},
+		{Tokens: 2, Low: true, Blocks: 6, Threads: 256},
+		{Tokens: 4, Low: true, Blocks: 12, Threads: 256},
+		{Tokens: 8, Low: true, Blocks: 16, Threads: 256},
+		{Tokens: 16, Low: true, Blocks: 24, Threads: 256},
 		{Tokens: 32, Low: true, Blocks: 23, Threads: 512},
+		{Tokens: 64, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 128, Low: true, Blocks: 24, Threads: 1024},
+		{Tokens: 256, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 512, Low: true, Blocks: 24, Threads: 1024},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{

@@ -44,11 +44,11 @@
 #define MOE_PARTIAL_BITS 16
 
 // Byte offsets in a rank's symmetric memory. Rows have no gaps.
-#define MOE_ROUTING_OFFSET 531456
-#define MOE_PROBS_OFFSET 662528
-#define MOE_HIDDEN_OFFSET 793600
-#define MOE_PARTIAL_OFFSET 34348032
-#define MOE_SYMMETRIC_BYTES 135011328
+#define MOE_ROUTING_OFFSET 1055744
+#define MOE_PROBS_OFFSET 1186816
+#define MOE_HIDDEN_OFFSET 1317888
+#define MOE_PARTIAL_OFFSET 34872320
+#define MOE_SYMMETRIC_BYTES 202644480
 
 // A step's token counts, at Step.Total: valid from BeginStep, or from the step's
 // first dispatch, to the next step.

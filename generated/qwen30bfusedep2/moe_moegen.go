@@ -479,7 +479,7 @@ var programPTX []byte
 
 // program is what package runtime has to know about qwen3-30b-a3b; the kernels
 // have the same numbers as constants. Its plan for up to 512 tokens a rank was
-// measured: 2026-11-25 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
+// measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
 // transport p2p.
 var program = &moert.Program{
 	Name:         "qwen3-30b-a3b",

@@ -83,7 +83,7 @@ func TestMixed(t *testing.T) {
 topk: 2
 dtype: bf16
 ep_size: 2
-max_tokens: 20000 # more than ll's staging buffers have room for
+max_tokens: 40000 # more than ll's staging buffers have room for
 num_experts: 24
 sm_limit: 2
 `

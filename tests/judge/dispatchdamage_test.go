@@ -60,7 +60,7 @@ var dispatchDamages = []struct {
 		"kRouting + row * kRoutingPacks * sizeof(uint32_t)", "gathered routing"},
 	{"half words to the place of words", "top 1", onlyLow, "*(reinterpret_cast<Word*>(g.symm[g.rank] + to)", "*(reinterpret_cast<uint32_t*>(g.symm[g.rank] + to)", "gathered routing"},
 	{"probs on the lines of routing", "half words", onlyLow, "from.probs), kLowProbsLines,", "from.probs), size_t(0),", "gathered routing"},
-	{"a line of any epoch is taken", "half words", onlyLow, "while (uint32_t((line = load_relaxed(from)) >> 32) != epoch)", "while (uint32_t((line = load_relaxed(from)) >> 32) == 0)", "gathered routing"},
+	{"a line of any epoch is taken", "half words", onlyLow, "while (uint32_t((line = load_relaxed(here)) >> 32) != epoch)", "while (uint32_t((line = load_relaxed(here)) >> 32) == 0)", "gathered routing"},
 
 	// Quantised and given payloads. All 16 lanes have their block's scale, so that
 	// another one stores it is no damage.

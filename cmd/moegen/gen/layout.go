@@ -83,7 +83,7 @@ func layoutOf(s *spec.Spec) Layout {
 }
 
 // lowMemory is what staging buffers of protocol ll may take of a GPU.
-const lowMemory = 64 << 20
+const lowMemory = 128 << 20
 
 // lowTokens is how many tokens a rank the staging buffers of protocol ll have
 // room for: a power of two, or max_tokens. 0 means that the protocol is not
