@@ -20,6 +20,7 @@ import (
 
 var (
 	onlyOp  = flag.String("op", "", "run only mutants whose description matches this regular expression")
+	workers = flag.Int("workers", 2, "how many mutants run at once, at most")
 	full    = flag.Bool("full", false, "run all mutants, and spend the whole budget on those that are said to be equivalent, too")
 	verbose = flag.Bool("verdicts", false, "log every mutant's verdict when it has one")
 )
@@ -86,7 +87,7 @@ func budgets() []budget {
 		{"explore, PCT", pct, 40, []scenario{countsOnly}, counting},
 		// That two ranks give up at once, or that one is told before it notices,
 		// takes luck.
-		{"explore, PCT", pct, 40, mismatches, func(j *job) bool { return counting(j) && reporting(j) }},
+		{"explore, PCT", pct, 400, mismatches, func(j *job) bool { return counting(j) && reporting(j) }},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 1}, 16, slices.Concat(absences(together), lacking(togetherBut)), reporting},
 	}
 }
@@ -156,11 +157,11 @@ func (x *trial) under(b budget, s scenario, done func(r *rig)) verdict {
 	return verdict{}
 }
 
-// work runs all jobs, two at a time.
+// work runs all jobs, some at a time.
 func work(jobs []*job, done func(j *job)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(2, runtime.GOMAXPROCS(0)) {
+	for range min(*workers, runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(jobs); i = int(next.Add(1)) - 1 {
 				jobs[i].run()

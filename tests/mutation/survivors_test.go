@@ -43,6 +43,8 @@ var equivalences = []equivalence{
 		"itself, and tells its host when that wait looks."},
 	{"sys to gpu", nil, toItself, "The line goes to this rank's own memory, where its own GPU reads it and no other."},
 	{"bytes a row", nil, ofRankZero, "The rows of rank 0 are the first ones of the gathered tensors, however many bytes a row has."},
+	{"area ", nil, comparedToNull, "The compiler keeps an address twice, and this one is only compared with null, which it is as little " +
+		"when it is shifted."},
 	{"more bytes a row", nil, roundsOnly, "A thread goes through more rounds, in which no rank has so many rows."},
 	{"fewer bytes a row", nil, firstRound, "A thread that does not push at first, having nothing to wait for yet, does so when it next may."},
 	{"address up by one", nil, earlierRounds, "A thread that has not received all of its own rows looks at their number in place of the " +
@@ -216,6 +218,33 @@ func (f body) branch(i int) int {
 		}
 	}
 	return at
+}
+
+// comparedToNull says whether what the instruction makes is compared with zero and
+// used for nothing else.
+func comparedToNull(j *job) bool {
+	f, i := j.at()
+	if len(f.Body[i].Dst) != 1 {
+		return false
+	}
+	used := false
+	reg := f.Body[i].Dst[0].Reg
+	for k := range f.Body {
+		in := &f.Body[k]
+		reads := slices.ContainsFunc(slices.Concat(in.Src, in.Dst), func(o ptx.Operand) bool {
+			return o.Kind == ptx.MemOperand && o.Reg == reg
+		}) || slices.ContainsFunc(in.Src, func(o ptx.Operand) bool {
+			return o.Kind == ptx.RegOperand && o.Reg == reg ||
+				slices.ContainsFunc(o.Vec, func(e ptx.Operand) bool { return e.Kind == ptx.RegOperand && e.Reg == reg })
+		})
+		if !reads {
+			continue
+		}
+		if used = in.Op == ptx.Setp && in.Src[1].Kind == ptx.ImmOperand && in.Src[1].Imm == 0; !used {
+			return false
+		}
+	}
+	return used
 }
 
 // at is the instruction that was changed.
