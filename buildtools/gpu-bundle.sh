@@ -25,7 +25,8 @@ CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/g
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/cuda.test" ./runtime/cuda
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/join.test" ./tests/join
 CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/judge.test" ./tests/judge
-for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test" "$out/judge.test"; do
+CGO_ENABLED=1 go test -c -tags nomulticast -trimpath -ldflags='-s -w' -o "$out/mutation.test" ./tests/mutation
+for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test" "$out/judge.test" "$out/mutation.test"; do
 	if grep -q cuMulticastCreate "$binary"; then
 		echo "gpu-bundle: $binary contains cuMulticastCreate" >&2
 		exit 1
@@ -33,6 +34,8 @@ for binary in "$out/moegen" "$out/gpu.test" "$out/cuda.test" "$out/join.test" "$
 done
 cp -R generated "$out/generated"
 cp -R tests/features "$out/features"
+mkdir "$out/mutation"
+cp -R tests/mutation/testdata "$out/mutation/testdata"
 find "$out/generated" -name '*.go' -delete
 # The PTX that the emulator's record was made from, so that GPUs run the same.
 if ! MOEGEN_PTX_OUT="$out/ptx" go test -count=1 -run '^TestSamePTXSameBytes$' ./tests/gpu >"$out/ptx/log" 2>&1; then

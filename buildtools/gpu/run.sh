@@ -8,6 +8,8 @@
 #   MOEGEN_SOAK_SECONDS=1800   how long the soak goes on (60)
 #   MOEGEN_TEST_KILLS=200      how many processes are ended (100)
 #   MOEGEN_SCHEDULES=1000      how many schedules the emulator explores (1000)
+#   MOEGEN_FIRST_SEED=0        the first of their seeds (0)
+#   MOEGEN_CORES=26            how many cores schedules and mutants take (all)
 #   MOEGEN_GPU_REHEARSAL=1     no GPUs: the same flow on the emulator, with small sizes
 #
 # MOEGEN_TEST_SEED and MOEGEN_SOAK_SEED repeat what was random.
@@ -15,7 +17,7 @@ set -u
 soak=${MOEGEN_SOAK_SECONDS:-60}
 kills=${MOEGEN_TEST_KILLS:-100}
 schedules=${MOEGEN_SCHEDULES:-1000}
-cores=$(nproc)
+cores=${MOEGEN_CORES:-$(nproc)}
 
 # The steps, those first that answer the most: name, seconds on two H100 or H200
 # (a step that hangs costs twice as many and 30), what it shows.
@@ -43,6 +45,7 @@ nccl            3 the real library
 driver          5 the seam over libcuda
 launch         10 what a launch takes
 schedules $((schedules * 35 / cores + 30)) the emulator judges all models' kernels; many cores, no GPU
+mutants $((10000 / cores + 30)) every mutant of the kernels; many cores, no GPU
 "
 if [ "${1:-}" = -l ]; then
 	echo "$steps" | while read -r name seconds what; do [ -n "$name" ] && printf '%-13s %4d s  %s\n' "$name" "$seconds" "$what"; done
@@ -81,16 +84,16 @@ step() {
 	expect "$name"
 	echo "== $name: $*" | tee -a "$log"
 	start=$(date +%s)
-	timeout -k 5 "$limit" "$@" >step.txt 2>&1
+	timeout -k 5 "$limit" "$@" >"$results/step.txt" 2>&1
 	status=$?
 	# A compiler's complaint or a goroutine dump can be long.
-	head -c 2000000 step.txt >>"$log"
+	head -c 2000000 "$results/step.txt" >>"$log"
 	word=ok
 	[ $status -eq 0 ] || word=FAIL
 	# Whoever rents GPUs and tests nothing on them wants to know.
-	grep -q 'SKIPPED\|no tests to run' step.txt && word="FAIL, skipped,"
+	grep -q 'SKIPPED\|no tests to run' "$results/step.txt" && word="FAIL, skipped,"
 	[ "$word" = ok ] || failed=1
-	tail -n 30 step.txt | cut -c1-220
+	tail -n 30 "$results/step.txt" | cut -c1-220
 	now=$(date +%s)
 	echo "$word $name (exit $status, $((now - start)) s of $expected; $((now - began)) s in all)" | tee -a "$log"
 }
@@ -137,14 +140,17 @@ if [ "$rehearsal" != 1 ]; then
 	step launch ./cuda.test -test.run '^$' -test.bench Real
 fi
 # No GPU is needed here, but a machine that has some has many cores. Only where it
-# is asked for: on few cores it takes hours.
-if [ "$rehearsal" != 1 ]; then
-	case " ${MOEGEN_STEPS:-} " in *" schedules "*)
-		expect schedules
-		step schedules ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -test.parallel "$cores" \
-			-test.timeout "$((limit - 5))s"
-		;;
-	esac
+# is asked for: on few cores these take hours.
+asked() { case " ${MOEGEN_STEPS:-} " in *" $1 "*) [ "$rehearsal" != 1 ] ;; *) false ;; esac }
+if asked schedules; then
+	expect schedules
+	step schedules ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -first-seed "${MOEGEN_FIRST_SEED:-0}" \
+		-test.parallel "$cores" -test.timeout "$((limit - 5))s"
+fi
+if asked mutants; then
+	expect mutants
+	step mutants sh -c 'cd mutation && exec ../mutation.test -test.run "^TestMutants$" -full -workers "$1" -test.v -test.timeout "$2"' \
+		mutants "$cores" "$((limit - 5))s"
 fi
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ] && [ -z "${MOEGEN_STEPS:-}" ]; then
 	# More ranks than there are GPUs: what several ranks do is at least run on one.
@@ -154,5 +160,5 @@ share-$model 20 shared"
 		step "share-$model" ./moegen run -backend $backend -share -sms 16 -transport p2p -replays $replays "generated/$model"
 	done
 fi
-rm -f step.txt
+rm -f "$results/step.txt"
 exit $failed
