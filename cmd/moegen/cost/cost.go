@@ -51,11 +51,9 @@ type measurements struct {
 	points [2][]point // of dispatch and of combine
 }
 
-// row is what a token of the measured shape sends: 7168 elements of bf16. What
-// dispatch sends besides, 64 bytes, is left out.
-const row = 2 * 7168
-
-func points(us ...float64) []point {
+// points are times with 1 to 1024 tokens a rank, of which each sends so many
+// bytes.
+func points(row int, us ...float64) []point {
 	list := make([]point, len(us))
 	for i, tokens := range []int{1, 8, 64, 256, 1024} {
 		list[i] = point{tokens * row, us[i]}
@@ -63,15 +61,23 @@ func points(us ...float64) []point {
 	return list
 }
 
-// measured holds what is known. The first two are prototypes of the kernels'
-// exchange of hidden states, each with its best grid, 1 to 1024 tokens a rank.
+// The measured shape: 7168 elements of bf16, and for dispatch 8 experts' numbers
+// and probabilities of 4 bytes each, which ll sends twice as wide.
+const (
+	combineRow  = 2 * 7168
+	dispatchRow = combineRow + 2*8*4
+	lowRow      = combineRow + 2*2*8*4
+)
+
+// measured holds what is known: docs/measurements.md, run 18 and, for bulk at 1024
+// tokens, run 13.
 var measured = map[Way]measurements{
-	LL: {"prototypes on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-25", [2][]point{
-		points(2.29, 2.60, 4.82, 13.22, 44.61), points(2.26, 2.62, 4.83, 13.25, 44.51)}},
-	Bulk: {"prototypes on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-25", [2][]point{
-		points(4.02, 4.76, 6.35, 14.33, 45.06), points(4.85, 5.10, 7.49, 15.74, 49.59)}},
-	NCCL: {"NCCL 2.28.9 on two NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-23", [2][]point{
-		points(7.34, 9.90, 17.41, 33.25, 80.53), points(6.08, 6.51, 13.68, 29.52, 80.58)}},
+	LL: {"moegen bench on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(lowRow, 2.28, 2.59, 4.83, 12.82, 44.10), points(combineRow, 2.22, 2.52, 4.80, 12.93, 44.13)}},
+	Bulk: {"moegen's kernels on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(dispatchRow, 3.96, 4.11, 6.45, 14.41, 45.50), points(combineRow, 4.61, 4.83, 7.93, 16.26, 49.35)}},
+	NCCL: {"NCCL 2.28.9 on two NVIDIA H100 80GB HBM3, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(dispatchRow, 7.67, 10.18, 18.82, 33.18, 82.67), points(combineRow, 6.21, 6.79, 13.80, 29.69, 84.95)}},
 }
 
 // Of returns the model of a way to do an operation.

@@ -125,6 +125,8 @@ func describe(name string) string {
 		{"first_dispatch_ll", "the same, and the step's token counts"},
 		{"dispatch_ll", "dispatch of few tokens: rows carry their arrival marks"},
 		{"combine_ll", "combine of few tokens, likewise"},
+		{"dispatch_mixed", "dispatch of either kind, by the step's token counts"},
+		{"combine_mixed", "combine of either kind, likewise"},
 		{"first_dispatch", "the same, and the step's token counts"},
 		{"dispatch", "dispatch: rows to all ranks, then a flag for each block"},
 		{"combine", "combine: a flag for each block, then the ranks' sums"},
