@@ -29,6 +29,7 @@ kills $((kills * 4)) processes that are ended at random; survivors go on
 soak $((soak + 15)) random steps of every kind, verified; leaks, drift
 deadline       30 what the check of deadlines costs
 fp8            30 dispatch in fp8 beside bf16
+variants       60 kernels that were thought of beside those that are
 latency        25 deepseek-v3 beside NCCL and the link
 steps          45 the host never waits, launches, memory, a missing rank
 bench          95 bench.sh: three models, with JSON and plots
@@ -112,6 +113,7 @@ step kills env MOEGEN_TEST_KILLS="$kills" MOEGEN_TEST_BACKEND="$processes" ./joi
 tests soak TestSoak "-soak=${soak}s" "-soak-seed=${MOEGEN_SOAK_SEED:-0}"
 tests deadline TestDeadline
 tests fp8 TestFP8
+tests variants TestVariants
 tests latency TestLatency
 tests steps TestSteps
 step bench ./bench.sh "$results" bench

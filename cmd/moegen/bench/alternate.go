@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // Version is one of several that are measured in turn.
@@ -30,19 +31,25 @@ type Alternated struct {
 // first and last. The result has all versions of the first token count, then
 // those of the next.
 func Alternate(ctx context.Context, tokens []int, rounds int, versions ...Version) (list []Alternated, err error) {
-	var opened []*bench
+	opened, failed := make([]*bench, len(versions)), make([]error, len(versions))
 	defer func() {
 		for _, b := range opened {
 			err = errors.Join(err, b.close())
 		}
 	}()
-	for _, v := range versions {
+	var wg sync.WaitGroup
+	for i, v := range versions {
 		v.Config.Tokens = tokens
-		b, err := open(ctx, v.Config)
-		opened = append(opened, b)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", v.Name, err)
-		}
+		wg.Go(func() { // each compiles its kernels
+			var err error
+			if opened[i], err = open(ctx, v.Config); err != nil {
+				failed[i] = fmt.Errorf("%s: %w", v.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
 	}
 	for _, n := range tokens {
 		rows := make([]Alternated, len(versions))

@@ -1,0 +1,130 @@
+package gpu
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/moegen/moegen/cmd/moegen/bench"
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	"github.com/moegen/moegen/cmd/moegen/layer"
+	moert "github.com/moegen/moegen/runtime"
+	"github.com/moegen/moegen/spec"
+)
+
+//go:embed testdata/variants.yaml
+var variantsFile []byte
+
+// experiment is an entry of the file, which says what its fields mean.
+type experiment struct {
+	Expect   string
+	Tokens   []int
+	SMLimit  int `yaml:"sm_limit"`
+	Protocol gen.Protocol
+	Variants []variant
+}
+
+type variant struct {
+	Name    string
+	Threads int
+	Edits   []struct{ From, To string }
+}
+
+func experiments(t testing.TB) []experiment {
+	t.Helper()
+	d := yaml.NewDecoder(strings.NewReader(string(variantsFile)))
+	d.KnownFields(true)
+	var list []experiment
+	if err := d.Decode(&list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// spec is the shape that variants are measured with, smaller on the emulator.
+func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
+	t.Helper()
+	sms, hidden, most := 132, 7168, x.Tokens[len(x.Tokens)-1]
+	if x.SMLimit > 0 {
+		sms = x.SMLimit
+	}
+	if small {
+		sms, hidden, most = 4, 1024, 16
+	}
+	text := fmt.Sprintf("hidden_dim: %d\ntopk: 8\ndtype: bf16\nep_size: 2\nmax_tokens: %d\nsm_limit: %d\ntransports: [p2p]\n", hidden, most, sms)
+	s, err := spec.Parse("variants.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// of makes the variant of the program.
+func (v *variant) of(t testing.TB, s *spec.Spec, x *experiment) *moert.Program {
+	t.Helper()
+	p := program(t, s)
+	if x.Protocol != "" {
+		layer.SetProtocol(p, s, x.Protocol)
+	}
+	text := string(p.Source)
+	for _, e := range v.Edits {
+		if !strings.Contains(text, e.From) {
+			t.Fatalf("%s: the source does not have %q", v.Name, e.From)
+		}
+		text = strings.ReplaceAll(text, e.From, e.To)
+	}
+	p.Source = []byte(text)
+	for i := range p.Plan {
+		if row := &p.Plan[i]; v.Threads > 0 {
+			row.Blocks = min((row.Blocks*row.Threads+v.Threads-1)/v.Threads, s.SMLimit)
+			row.Threads = v.Threads
+		}
+	}
+	return p
+}
+
+// TestVariantsApply needs no GPU: what is to be measured can still be made of the
+// kernels as they are.
+func TestVariantsApply(t *testing.T) {
+	for _, x := range experiments(t) {
+		if len(x.Tokens) == 0 || len(x.Variants) == 0 || x.Expect == "" {
+			t.Errorf("%q: nothing to measure, or nothing expected", x.Expect)
+		}
+		for _, v := range x.Variants {
+			v.of(t, x.spec(t, true), &x)
+		}
+	}
+}
+
+// TestVariants measures variants of the kernels beside those as they are, which
+// come first and last.
+func TestVariants(t *testing.T) {
+	m := gpus(t, 2)
+	for i, x := range experiments(t) {
+		t.Run(x.Variants[0].Name, func(t *testing.T) {
+			s := x.spec(t, !m.real)
+			var versions []bench.Version
+			for _, v := range append(append([]variant{{Name: "as they are"}}, x.Variants...), variant{Name: "as they are, again"}) {
+				versions = append(versions, bench.Version{Name: v.Name, Config: bench.Config{
+					Spec: s, Program: v.of(t, s, &x), Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
+					Options: []moert.Option{moert.WithLogger(quiet)},
+				}})
+			}
+			list, err := bench.Alternate(t.Context(), pick(m, x.Tokens, []int{1, 16}), pick(m, 9, 1), versions...)
+			writeResult(t, fmt.Sprintf("variants-%d.json", i+1), list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var table strings.Builder
+			fmt.Fprintf(&table, "%6s  %-24s %9s %9s %9s\n", "tokens", "", "dispatch", "combine", "in turn")
+			for _, r := range list {
+				fmt.Fprintf(&table, "%6d  %-24s %9.2f %9.2f %9.2f\n", r.Tokens, r.Version,
+					bench.Median(r.Dispatch), bench.Median(r.Combine), bench.Median(r.Pair))
+			}
+			t.Logf("expected: %smicroseconds, medians of rounds in turn:\n%s", x.Expect, &table)
+		})
+	}
+}
