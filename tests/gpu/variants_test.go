@@ -30,6 +30,7 @@ type experiment struct {
 type variant struct {
 	Name    string
 	Threads int
+	Blocks  int
 	Edits   []struct{ From, To string }
 }
 
@@ -78,10 +79,11 @@ func (v *variant) of(t testing.TB, s *spec.Spec, x *experiment) *moert.Program {
 	}
 	p.Source = []byte(text)
 	for i := range p.Plan {
-		if row := &p.Plan[i]; v.Threads > 0 {
-			row.Blocks = min((row.Blocks*row.Threads+v.Threads-1)/v.Threads, s.SMLimit)
-			row.Threads = v.Threads
+		row := &p.Plan[i]
+		if v.Threads > 0 {
+			row.Blocks, row.Threads = (row.Blocks*row.Threads+v.Threads-1)/v.Threads, v.Threads
 		}
+		row.Blocks = min(row.Blocks*max(1, v.Blocks), s.SMLimit)
 	}
 	return p
 }
