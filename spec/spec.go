@@ -84,7 +84,7 @@ type Spec struct {
 	Transports []Transport
 
 	// SMLimit is the most streaming multiprocessors that one kernel may occupy
-	// (its number of blocks), 1..132. Default 32.
+	// (its number of blocks), 1..132. Default 32. A plan of moegen tune is for one.
 	SMLimit int
 
 	// Timeout bounds every wait for a peer, 1ms..10m. Default 2s.
