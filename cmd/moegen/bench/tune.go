@@ -142,6 +142,9 @@ func (b *bench) tryAll(p gen.Protocol, tokens int, to *try) error {
 	}
 	planned := all[0][1].config // the built-in plan's launch
 	pairs := max(b.effort.nodes(tokens)/4, 1)
+	if n := b.full(tokens, sizes[len(sizes)-1]); n > sizes[0] && !slices.Contains(sizes, n) {
+		sizes = append(sizes, n)
+	}
 	for _, threads := range sizes {
 		grids := b.grids(tokens, threads)
 		if threads == planned.Block.X && !slices.Contains(grids, planned.Grid.X) {
@@ -159,6 +162,16 @@ func (b *bench) tryAll(p gen.Protocol, tokens int, to *try) error {
 		}
 	}
 	return nil
+}
+
+// full is the block size that fills the last round, too, in which the largest
+// grid's threads move a pack each: in no more rounds than with most threads a
+// block.
+func (b *bench) full(tokens, most int) int {
+	packs, blocks := tokens*b.Program.PayloadRowBytes()/16, b.Program.MaxBlocks
+	rounds := (packs + blocks*most - 1) / (blocks * most)
+	warps := (packs + rounds*blocks*32 - 1) / (rounds * blocks * 32)
+	return 32 * warps
 }
 
 // grids are the numbers of blocks to try: not so few that each thread would have

@@ -38,6 +38,17 @@ func TestGrids(t *testing.T) {
 	}
 }
 
+func TestFull(t *testing.T) {
+	b := &bench{Config: Config{Program: &moert.Program{HiddenDim: 7168, Payload: moert.BF16, MaxBlocks: 132}}}
+	for tokens, want := range map[int]int{1: 32, 64: 448, 128: 896, 256: 896, 512: 896, 1024: 1024} {
+		got := b.full(tokens, 1024)
+		rounds := func(threads int) int { return (tokens*896 + 132*threads - 1) / (132 * threads) }
+		if got != want || rounds(got) != rounds(1024) {
+			t.Errorf("%d tokens: %d threads, want %d; %d rounds", tokens, got, want, rounds(got))
+		}
+	}
+}
+
 // TestTuneNCCL: there is nothing to choose.
 func TestTuneNCCL(t *testing.T) {
 	c := config(t)
