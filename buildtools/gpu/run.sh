@@ -45,7 +45,7 @@ probes          7 instructions against the record
 nccl            3 the real library
 driver          5 the seam over libcuda
 launch         10 what a launch takes
-schedules $((schedules * 35 / cores + 30)) the emulator judges all models' kernels; many cores, no GPU
+schedules $((schedules * 60 / cores + 30)) the emulator judges all models' kernels; many cores, no GPU
 mutants $((10000 / cores + 30)) every mutant of the kernels; many cores, no GPU
 "
 if [ "${1:-}" = -l ]; then
@@ -142,17 +142,17 @@ if [ "$rehearsal" != 1 ]; then
 	step launch ./cuda.test -test.run '^$' -test.bench Real
 fi
 # No GPU is needed here, but a machine that has some has many cores. Only where it
-# is asked for: on few cores these take hours.
-# Memory is plenty there: collecting garbage less often takes a fifth off.
+# is asked for: on few cores these take hours. Collecting garbage less often takes
+# a fifth off; memory is plenty there.
 asked() { case " ${MOEGEN_STEPS:-} " in *" $1 "*) [ "$rehearsal" != 1 ] ;; *) false ;; esac }
 if asked schedules; then
 	expect schedules
-	step schedules env GOGC=400 ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -first-seed "${MOEGEN_FIRST_SEED:-0}" \
+	step schedules env GOGC=800 ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -first-seed "${MOEGEN_FIRST_SEED:-0}" \
 		-test.parallel "$cores" -test.timeout "$((limit - 5))s"
 fi
 if asked mutants; then
 	expect mutants
-	step mutants env GOGC=400 sh -c 'cd mutation && exec ../mutation.test -test.run "^TestMutants$" -full -workers "$1" -test.v -test.timeout "$2"' \
+	step mutants env GOGC=800 sh -c 'cd mutation && exec ../mutation.test -test.run "^TestMutants$" -full -workers "$1" -test.v -test.timeout "$2"' \
 		mutants "$cores" "$((limit - 5))s"
 fi
 if [ "${MOEGEN_GPU_SHARE:-}" = 1 ] && [ -z "${MOEGEN_STEPS:-}" ]; then

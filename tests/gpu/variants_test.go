@@ -9,8 +9,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/moegen/moegen/cmd/moegen/bench"
-	"github.com/moegen/moegen/cmd/moegen/gen"
-	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/spec"
 )
@@ -22,8 +20,6 @@ var variantsFile []byte
 type experiment struct {
 	Expect   string
 	Tokens   []int
-	SMLimit  int `yaml:"sm_limit"`
-	Protocol gen.Protocol
 	Variants []variant
 }
 
@@ -49,9 +45,6 @@ func experiments(t testing.TB) []experiment {
 func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	t.Helper()
 	sms, hidden, most := 132, 7168, x.Tokens[len(x.Tokens)-1]
-	if x.SMLimit > 0 {
-		sms = x.SMLimit
-	}
 	if small {
 		sms, hidden, most = 4, 1024, 16
 	}
@@ -63,13 +56,10 @@ func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	return s
 }
 
-// of makes the variant of the program.
-func (v *variant) of(t testing.TB, s *spec.Spec, x *experiment) *moert.Program {
+// of makes the variant of the spec's program.
+func (v *variant) of(t testing.TB, s *spec.Spec) *moert.Program {
 	t.Helper()
 	p := program(t, s)
-	if x.Protocol != "" {
-		layer.SetProtocol(p, s, x.Protocol)
-	}
 	text := string(p.Source)
 	for _, e := range v.Edits {
 		if !strings.Contains(text, e.From) {
@@ -93,10 +83,10 @@ func (v *variant) of(t testing.TB, s *spec.Spec, x *experiment) *moert.Program {
 func TestVariantsApply(t *testing.T) {
 	for _, x := range experiments(t) {
 		if len(x.Tokens) == 0 || len(x.Variants) == 0 || x.Expect == "" {
-			t.Errorf("%q: nothing to measure, or nothing expected", x.Expect)
+			t.Fatalf("%q: nothing to measure, or nothing expected", x.Expect)
 		}
 		for _, v := range x.Variants {
-			v.of(t, x.spec(t, true), &x)
+			v.of(t, x.spec(t, true))
 		}
 	}
 }
@@ -111,7 +101,7 @@ func TestVariants(t *testing.T) {
 			var versions []bench.Version
 			for _, v := range append(append([]variant{{Name: "as they are"}}, x.Variants...), variant{Name: "as they are, again"}) {
 				versions = append(versions, bench.Version{Name: v.Name, Config: bench.Config{
-					Spec: s, Program: v.of(t, s, &x), Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
+					Spec: s, Program: v.of(t, s), Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
 					Options: []moert.Option{moert.WithLogger(quiet)},
 				}})
 			}
