@@ -373,9 +373,9 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 3, Threads: 512},
-		{Tokens: 2, Low: true, Blocks: 5, Threads: 512},
-		{Tokens: 4, Low: true, Blocks: 9, Threads: 512},
+		{Tokens: 1, Low: true, Blocks: 5, Threads: 256},
+		{Tokens: 2, Low: true, Blocks: 9, Threads: 256},
+		{Tokens: 4, Low: true, Blocks: 17, Threads: 256},
 		{Tokens: 8, Low: true, Blocks: 17, Threads: 512},
 		{Tokens: 256, Low: true, Blocks: 32, Threads: 768},
 		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},

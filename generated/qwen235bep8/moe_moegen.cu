@@ -482,8 +482,8 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
 }
 
 // All waits of a thread in one operation: what has not come after the timeout
-// fails the group. In the loops that poll there is only what has to be; the rest
-// is in end(), once.
+// fails the group. Where threads poll there is only what has to be, a look at the
+// clock out of their way, and what follows from it at the kernel's end.
 struct LowWait {
   const Group& g;
   Phase phase;
@@ -494,12 +494,15 @@ struct LowWait {
   bool slow = false;
   bool over = false;  // this thread waits for nothing more
 
-  // False once the wait for something of peer should end.
+  // To be asked after each poll in vain for something of peer: false once the wait
+  // should end.
   __device__ __forceinline__ bool goes_on(int peer) {
     if (!over && ++polls % kPollsPerCheck == 0) look(peer);
     return !over;
   }
 
+  // Looks at the clock, and whether the group has failed. To be called after
+  // kPollsPerCheck polls in vain for something of peer.
   __device__ __forceinline__ void look(int peer) {
     const uint64_t now = global_timer();
     if (began == 0) began = now;
@@ -552,23 +555,31 @@ __device__ __forceinline__ void send_header(const Group& g, size_t headers, uint
   }
 }
 
-__device__ __forceinline__ void wait_header(const Group& g, size_t headers, LowWait& wait) {
-  if (!has_header()) return;
+// Polls for this thread's header, if it has one, kPollsPerCheck times. Returns the
+// rank that has not sent it, or -1.
+__device__ __forceinline__ int poll_header(const Group& g, size_t headers, uint32_t epoch) {
+  if (!has_header()) return -1;
   const int peer = header_peer();
   const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
-  while (int32_t(load_relaxed(header) - wait.epoch) < 0 && wait.goes_on(peer)) {
+#pragma unroll 1
+  for (uint32_t polls = 0; polls < kPollsPerCheck; ++polls) {
+    if (int32_t(load_relaxed(header) - epoch) >= 0) return -1;
   }
+  return peer;
 }
 
 // Polls the packs of kBatch ranks, all at once, until every word of every pack is
-// there, and puts kAbsent back. here[b] is where the pack of rank from[b]
-// arrives, or null if none does. The barrier behind the loop brings lanes together
-// again that have left it one by one: their stores go as one.
+// there, and puts kAbsent back: kPollsPerCheck times. Returns a rank whose pack is
+// not there, or -1. here[b] is where the pack of rank from[b] arrives, or null if
+// none does. The barrier behind the loop brings lanes together again that have
+// left it one by one: their stores go as one.
 template <int kBatch>
-__device__ __forceinline__ bool receive_packs(LowWait& wait, const int (&from)[kBatch], uint4* const (&here)[kBatch],
-                                              uint4 (&v)[kBatch]) {
+__device__ __forceinline__ int receive_packs(const int (&from)[kBatch], uint4* const (&here)[kBatch],
+                                             uint4 (&v)[kBatch]) {
   const unsigned lanes = __activemask();
+  uint32_t polls = kPollsPerCheck;
   int missing;
+#pragma unroll 1
   do {
     missing = -1;
 #pragma unroll
@@ -579,14 +590,14 @@ __device__ __forceinline__ bool receive_packs(LowWait& wait, const int (&from)[k
     for (int b = 0; b < kBatch; ++b) {
       if (here[b] != nullptr && !arrived(v[b])) missing = from[b];
     }
-  } while (missing >= 0 && wait.goes_on(missing));
+  } while (missing >= 0 && --polls > 0);
   __syncwarp(lanes);
-  if (missing >= 0) return false;
+  if (missing >= 0) return missing;
 #pragma unroll
   for (int b = 0; b < kBatch; ++b) {
     if (here[b] != nullptr) store_relaxed(here[b], make_uint4(kAbsent, kAbsent, kAbsent, kAbsent));
   }
-  return true;
+  return -1;
 }
 
 // ---- Transport nvls: one multicast address for all ranks --------------------
@@ -994,26 +1005,35 @@ struct LowDispatch {
     }
   }
 
-  // Gathers the words of all ranks' rows, most of which a rank has: row by row, of
-  // each rank's, so that no division is by what is not known before the counts.
-  __device__ __forceinline__ void receive_small(LowWait& wait, Index most) const {
+  // Gathers the words of all ranks' rows, most of which a rank has, from the j-th
+  // on: row by row, of each rank's, so that no division is by what is not known
+  // before the counts. Returns the rank whose word j has not come after
+  // kPollsPerCheck polls, or -1.
+  __device__ __forceinline__ int receive_small(Index most, Index& j) const {
 #pragma unroll 1
-    for (Index j = first_word(); j < most * kRanks * kWords; j += Index(gridDim.x) * blockDim.x) {
+    for (; j < most * kRanks * kWords; j += Index(gridDim.x) * blockDim.x) {
       const int r = j / kWords % kRanks;
       const Index row = j / (kRanks * kWords);
       if (row >= Index(step.count[r])) continue;
       const uint64_t* const here = locate(from, row, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
         return reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
       });
+      // Where the word goes is known before it comes.
+      char* const to = locate(from, row, j % kWords, [&](const auto* source, size_t, size_t at, int words, size_t i) {
+        return g.symm[g.rank] + at + (size_t(step.offset[r]) * words + i) * sizeof(*source);
+      });
       uint64_t line;
+      uint32_t polls = kPollsPerCheck;
+#pragma unroll 1
       while (uint32_t((line = load_relaxed(here)) >> 32) != epoch) {
-        if (!wait.goes_on(r)) return;
+        if (--polls == 0) return r;
       }
-      locate(from, row, j % kWords, [&](const auto* source, size_t, size_t to, int words, size_t i) {
+      locate(from, row, j % kWords, [&](const auto* source, size_t, size_t, int, size_t) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
-        *(reinterpret_cast<Word*>(g.symm[g.rank] + to) + size_t(step.offset[r]) * words + i) = Word(line);
+        *reinterpret_cast<Word*>(to) = Word(line);
       });
     }
+    return -1;
   }
 
   // Pushes the i-th pack. Returns what travels.
@@ -1038,32 +1058,38 @@ struct LowDispatch {
     return reinterpret_cast<uint4*>(g.symm[g.rank] + kHidden) + size_t(step.offset[r]) * kHiddenPacks;
   }
 
-  // Gathers the i-th pack of every other rank that has so many.
-  __device__ __forceinline__ void receive(LowWait& wait, Index i) const {
-    constexpr int kBatch = kRanks <= 4 ? kRanks - 1 : 4;
-#pragma unroll 1
-    for (int first = 1; first < kRanks; first += kBatch) {
-      int from[kBatch];
-      uint4 *here[kBatch], v[kBatch];
+  static constexpr int kBatch = kRanks <= 4 ? kRanks - 1 : 4;  // ranks whose packs are polled at once
+
+  // Gathers the i-th pack of kBatch ranks, of those that have so many, from the
+  // first-th after this one on. Returns a rank whose pack has not come after
+  // kPollsPerCheck polls, or -1.
+  __device__ __forceinline__ int receive(Index i, int first) const {
+    int from[kBatch];
+    uint4 *here[kBatch], *there[kBatch], v[kBatch];
 #pragma unroll
-      for (int b = 0; b < kBatch; ++b) {
-        const bool is_one = first + b < kRanks;
-        const int r = from[b] = rank_after(g, is_one ? first + b : 0);
-        here[b] = is_one && has(r, i) ? reinterpret_cast<uint4*>(g.symm[g.rank] + packs(r)) + i : nullptr;
-      }
-      if (!receive_packs(wait, from, here, v)) return;
-#pragma unroll
-      for (int b = 0; b < kBatch; ++b) {
-        if (here[b] == nullptr) continue;
-        if (uint4* const to = place(from[b])) to[i] = v[b];
-      }
+    for (int b = 0; b < kBatch; ++b) {
+      const bool is_one = first + b < kRanks;
+      const int r = from[b] = rank_after(g, is_one ? first + b : 0);
+      here[b] = is_one && has(r, i) ? reinterpret_cast<uint4*>(g.symm[g.rank] + packs(r)) + i : nullptr;
+      there[b] = here[b] != nullptr ? place(r) : nullptr;
     }
+    const int missing = receive_packs(from, here, v);
+    if (missing >= 0) return missing;
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      if (there[b] != nullptr) there[b][i] = v[b];
+    }
+    return -1;
   }
 };
 
 // Pushes this rank's rows to every rank and gathers those that arrive. Each
 // round of pushes is followed by the receipt of the round before, so that the
 // link and the copies from staging to the gathered tensors overlap.
+//
+// What a thread waits for it polls some times, and if it has not come, goes back to
+// the end, where the one look at the clock is, and comes again: so that no
+// instructions which are hardly ever executed lie between those that always are.
 //
 // With kFirst the counts travel too; otherwise they are in known.
 template <bool kFirst>
@@ -1110,13 +1136,30 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const Index packs = most * kHiddenPacks;
   uint4* const mine = d.place(g.rank);
   if (mine != nullptr && push < pushes) mine[push] = own;
+  push += total;
+  Index small = LowDispatch::first_word();
+  int first = 1;  // of the ranks whose receive-th pack has not come
+  // Goes on until something has not come, whose rank it returns, or all has: -1.
+  // Once the wait is over it goes on without: others get all that they wait for.
+  const auto come = [&]() -> int {
+    int missing = -1;
 #pragma unroll 1
-  for (push += total; push < pushes || receive < packs; push += total, receive += total) {
-    if (push < pushes) d.push(push, load_given(from.hidden, push), mine);
-    if (receive < packs) d.receive(wait, receive);
-  }
-  d.receive_small(wait, most);
-  wait_header(g, kLowDispatchHeaders, wait);
+    while (receive < packs) {
+      if (first == 1 && push < pushes) {
+        d.push(push, load_given(from.hidden, push), mine);
+        push += total;
+      }
+      missing = d.receive(receive, first);
+      if (missing >= 0 && !wait.over) return missing;
+      first += LowDispatch::kBatch;
+      if (first >= kRanks) first = 1, receive += total;
+    }
+    if (missing < 0) missing = d.receive_small(most, small);
+    if (missing < 0) missing = poll_header(g, kLowDispatchHeaders, epoch);
+    return missing;
+  };
+#pragma unroll 1
+  for (int missing; (missing = come()) >= 0 && !wait.over;) wait.look(missing);
   wait.end();
 }
 
@@ -1373,7 +1416,7 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
 #pragma unroll 1
   while (c.push()) {
   }
-  wait_header(g, kLowCombineHeaders, wait);
+  for (int missing; (missing = poll_header(g, kLowCombineHeaders, epoch)) >= 0 && !wait.over;) wait.look(missing);
   wait.end();
 }
 

@@ -26,7 +26,6 @@ type experiment struct {
 type variant struct {
 	Name    string
 	Threads int
-	Blocks  int
 	Edits   []struct{ From, To string }
 }
 
@@ -71,9 +70,8 @@ func (v *variant) of(t testing.TB, s *spec.Spec) *moert.Program {
 	for i := range p.Plan {
 		row := &p.Plan[i]
 		if v.Threads > 0 {
-			row.Blocks, row.Threads = (row.Blocks*row.Threads+v.Threads-1)/v.Threads, v.Threads
+			row.Blocks, row.Threads = min((row.Blocks*row.Threads+v.Threads-1)/v.Threads, s.SMLimit), v.Threads
 		}
-		row.Blocks = min(row.Blocks*max(1, v.Blocks), s.SMLimit)
 	}
 	return p
 }

@@ -45,7 +45,7 @@ var dispatchDamages = []struct {
 
 	// The fill of rows without a token.
 	{"no fill", "fill", onlyBulk, "if (!turn.failed) fill_routing(g, step);", "", "not filled with -1"},
-	{"no fill", "padded fill", onlyLow, "d.receive_small(wait, most);\n  fill_routing(g, step);", "d.receive_small(wait, most);", "not filled with -1"},
+	{"no fill", "padded fill", onlyLow, "wait.look(missing);\n  fill_routing(g, step);", "wait.look(missing);", "not filled with -1"},
 	{"fill ends a row early", "fill", nil, "Index end = Index(kRanks * step.capacity) * kRoutingPacks", "Index end = (Index(kRanks * step.capacity) - 1) * kRoutingPacks", "not filled with -1"},
 	{"fill ends a row early", "padded fill", nil, "Index end = Index(step.offset[r] + step.capacity) * kRoutingPacks",
 		"Index end = (Index(step.offset[r] + step.capacity) - 1) * kRoutingPacks", "not filled with -1"},
@@ -58,7 +58,7 @@ var dispatchDamages = []struct {
 	// Rows of half words.
 	{"half words to the place of words", "top 1", onlyBulk, "kRouting + row * kRoutingPacks * sizeof(RoutingPack)",
 		"kRouting + row * kRoutingPacks * sizeof(uint32_t)", "gathered routing"},
-	{"half words to the place of words", "top 1", onlyLow, "*(reinterpret_cast<Word*>(g.symm[g.rank] + to)", "*(reinterpret_cast<uint32_t*>(g.symm[g.rank] + to)", "gathered routing"},
+	{"half words to the place of words", "top 1", onlyLow, "* words + i) * sizeof(*source);", "* words + i) * sizeof(uint32_t);", "gathered routing"},
 	{"probs on the lines of routing", "half words", onlyLow, "from.probs), kLowProbsLines,", "from.probs), size_t(0),", "gathered routing"},
 	{"a line of any epoch is taken", "half words", onlyLow, "while (uint32_t((line = load_relaxed(here)) >> 32) != epoch)", "while (uint32_t((line = load_relaxed(here)) >> 32) == 0)", "gathered routing"},
 

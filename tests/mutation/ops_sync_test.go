@@ -1,6 +1,7 @@
 package mutation
 
 import (
+	"maps"
 	"regexp"
 	"strings"
 
@@ -20,15 +21,20 @@ func (c *collector) data() map[int]bool {
 
 var reduction = regexp.MustCompile(`bar\.red\.(?:or|and)\.pred\s+(%\w+), \d+, (%\w+);`)
 
-// barriers deletes each barrier; of a reduction its own operand remains.
+// barriers deletes each barrier; of a reduction its own operand remains. Behind
+// ll's all threads have read the epoch that some of them then count.
 func barriers(c *collector) {
+	ordered := c.data()
+	if strings.HasSuffix(c.Name, "_ll") {
+		maps.Copy(ordered, c.linesOf(func(in *ptx.Instr) bool { return c.isMem(in) && in.Sem <= ptx.Weak && c.roles.is(in.Line, epochRole) }))
+	}
 	for i := range c.Body {
 		switch in := &c.Body[i]; in.Op {
 		case ptx.BarSync:
-			c.replace("delete barrier", i, "").wants(c.data(), races...)
+			c.replace("delete barrier", i, "").wants(ordered, races...)
 		case ptx.BarRed:
 			if m := reduction.FindStringSubmatch(c.line(in)); m != nil {
-				c.replace("delete barrier", i, "mov.pred "+m[1]+", "+m[2]+";").wants(c.data(), races...)
+				c.replace("delete barrier", i, "mov.pred "+m[1]+", "+m[2]+";").wants(ordered, races...)
 			}
 		}
 	}

@@ -36,110 +36,43 @@ var equivalences = []equivalence{
 		"to its memory that a fence would order. (The counts, which both transports share, are mutated over nvls.)"},
 	{"delete barrier", nil, lastBarrier, "Behind the last barrier of the counts' kernel one thread stores to a word of its own " +
 		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
-	{"one rank more", nil, looksOnly, "A thread that speaks with no peer loads words that it does not use, or looks whether the group " +
-		"has failed and tells its host, as every thread may."},
 	{"delete store", nil, beforeCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
 		"The looks for the counts do. Should these come too early to see it, the rank waits for the header that it has not sent to " +
 		"itself, and tells its host when that wait looks."},
 	{"sys to gpu", nil, toItself, "The line goes to this rank's own memory, where its own GPU reads it and no other."},
-	{"bytes a row", nil, ofRankZero, "The rows of rank 0 are the first ones of the gathered tensors, however many bytes a row has."},
 	{"area ", nil, comparedToNull, "The compiler keeps an address twice, and this one is only compared with null, which it is as little " +
 		"when it is shifted."},
 	{"more bytes a row", nil, roundsOnly, "A thread goes through more rounds, in which no rank has so many rows."},
-	{"fewer bytes a row", nil, firstRound, "A thread that does not push at first, having nothing to wait for yet, does so when it next may."},
-	{"address up by one", nil, earlierRounds, "A thread that has not received all of its own rows looks at their number in place of the " +
-		"greatest. It pushes all the same before it waits for what others push in the same round, and what is behind its own rows when it " +
-		"has received those, by a look that is none of these."},
-	{"load through the non-coherent path", nil, ownSums, "What the load reads nobody writes while the kernel runs, which is all that the " +
-		"non-coherent path asks for. It reads partial sums of this rank alone, in the rank's own memory or where the caller has them: other " +
-		"ranks write only what they push, elsewhere. The kernel has no store to them. The rank's experts have ended, as earlier work of the " +
-		"stream; the caller keeps a tensor of its own as it is until the combine has ended (docs/integration.md), and writes the other one " +
-		"only between a dispatch's end and the combine. The judge reports bytes that were written after the kernel began, and does so " +
-		"of protocol bulk, which reads other ranks' sums."},
 }
 
-// loadsOf are a kernel's loads of a word of the step, which is at so many bytes of
-// the rank's private state.
-func (j *job) loadsOf(f body, at int64) (loads []int) {
-	k := &kernel{Func: f.Func}
-	for i := range f.Body {
-		in := &f.Body[i]
-		if in.Op != ptx.Ld || in.Space != ptx.Global || len(in.Src) == 0 || in.Src[0].Kind != ptx.MemOperand || !j.target.roles.is(in.Line, stepRole) {
-			continue
-		}
-		sum := in.Src[0].Off
-		if d := k.def(i, in.Src[0].Reg); d >= 0 && f.Body[d].Op == ptx.Add {
-			n, ok := immediate(&f.Body[d])
-			if !ok {
-				continue // of a rank that only runs tell
-			}
-			sum += n
-		}
-		if sum == at {
-			loads = append(loads, i)
-		}
-	}
-	return loads
-}
+const maxAt = 68 // the step's most rows of a rank, of the private state
 
-const (
-	stepAt     = 64 // of the private state
-	stepBefore = 6  // words before the counts
-)
-
-// loaded is which of those loads the mutant changes, or what is made of it; -1 if
-// none.
-func (j *job) loaded(at int64) (which, of int) {
-	f, i := j.at()
-	k := &kernel{Func: f.Func}
-	loads := j.loadsOf(f, at)
-	if w := slices.Index(loads, i); w >= 0 {
-		return w, len(loads)
-	}
-	if src := f.Body[i].Src; len(src) > 0 && src[0].Kind == ptx.RegOperand {
-		return slices.Index(loads, k.def(i, src[0].Reg)), len(loads)
-	}
-	return -1, 0
-}
-
-func ofRankZero(j *job) bool {
+// roundsOnly says whether a combine with ll only finds out there how many rounds it
+// goes through: from how many rows a rank has at most.
+func roundsOnly(j *job) bool {
 	if !strings.HasSuffix(j.kernel, "combine_ll") {
-		return false // where numbers of rows are looked up by rank
+		return false
 	}
-	w, _ := j.loaded(stepAt + 4*int64(stepBefore+j.target.trial.prog.Ranks))
-	return w >= 0
-}
-
-// greatest is which load of the step's max it is about, of a combine with ll.
-func greatest(j *job) (which, of int) {
-	if !strings.HasSuffix(j.kernel, "combine_ll") {
-		return -1, 0
-	}
-	return j.loaded(stepAt + 4)
-}
-
-func roundsOnly(j *job) bool { w, _ := greatest(j); return w >= 0 }
-func firstRound(j *job) bool { w, _ := greatest(j); return w == 0 }
-
-// earlierRounds says whether packs are polled in the kernel behind the load.
-func earlierRounds(j *job) bool {
-	w, _ := greatest(j)
 	f, i := j.at()
-	return w >= 0 && slices.ContainsFunc(f.Body[i:], func(in ptx.Instr) bool {
-		return in.Op == ptx.Ld && j.target.roles.is(in.Line, packRole)
-	})
-}
-
-// ownSums says whether a combine with ll reads partial sums there, which are in
-// the rank's own memory or an input, and never anything else.
-func ownSums(j *job) bool {
-	at := j.target.roles[j.line]
-	for name := range at {
-		if name != partialRole && name != inputRole {
-			return false
-		}
+	src := f.Body[i].Src
+	if len(src) == 0 || src[0].Kind != ptx.RegOperand {
+		return false
 	}
-	return at[partialRole] && strings.HasSuffix(j.kernel, "combine_ll")
+	k := &kernel{Func: f}
+	d := k.def(i, src[0].Reg)
+	if d < 0 || f.Body[d].Op != ptx.Ld || !j.target.roles.is(f.Body[d].Line, stepRole) {
+		return false
+	}
+	from := f.Body[d].Src[0]
+	at := from.Off
+	if base := k.def(d, from.Reg); base >= 0 && f.Body[base].Op == ptx.Add {
+		n, ok := immediate(&f.Body[base])
+		if !ok {
+			return false // of a rank that only runs tell
+		}
+		at += n
+	}
+	return at == maxAt
 }
 
 // beforeCounts says whether the store is the first one in a kernel that sends a
@@ -176,50 +109,6 @@ func toItself(j *job) bool {
 	return before%j.target.trial.prog.Ranks == 0
 }
 
-// looksOnly says whether what more threads would execute, and nothing depends on
-// besides, stores nothing but a failure that they have seen.
-func looksOnly(j *job) bool {
-	f, i := j.at()
-	end := f.branch(i)
-	if cmp := f.Body[i].Cmp; end < 0 || f.Body[end].Target <= end || cmp != ptx.GT && cmp != ptx.GE {
-		return false
-	}
-	for k := i; k < f.Body[end].Target; k++ {
-		switch in := &f.Body[k]; in.Op {
-		case ptx.Ld:
-			if in.Space == ptx.Shared || j.target.roles.is(in.Line, epochRole) {
-				return false
-			}
-		case ptx.St, ptx.Atom, ptx.Red, ptx.BarSync, ptx.BarRed:
-			if !j.target.roles.is(in.Line, statusRole) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// body is a kernel's.
-type body struct{ *ptx.Func }
-
-// branch is the branch that a comparison is made for, -1 if it is made for
-// anything else, too.
-func (f body) branch(i int) int {
-	at, reg := -1, f.Body[i].Dst[0].Reg
-	for k := range f.Body {
-		in := &f.Body[k]
-		reads := slices.ContainsFunc(in.Src, func(o ptx.Operand) bool { return o.Kind == ptx.RegOperand && o.Reg == reg })
-		switch {
-		case k <= i || in.Guard.Reg != reg && !reads:
-		case in.Op != ptx.Bra || at >= 0:
-			return -1
-		default:
-			at = k
-		}
-	}
-	return at
-}
-
 // comparedToNull says whether what the instruction makes is compared with zero and
 // used for nothing else.
 func comparedToNull(j *job) bool {
@@ -248,10 +137,10 @@ func comparedToNull(j *job) bool {
 }
 
 // at is the instruction that was changed.
-func (j *job) at() (body, int) {
+func (j *job) at() (*ptx.Func, int) {
 	for _, f := range j.target.source.mod.Funcs {
 		if f.Name == j.kernel {
-			return body{f}, slices.IndexFunc(f.Body, func(in ptx.Instr) bool { return in.Line == j.line })
+			return f, slices.IndexFunc(f.Body, func(in ptx.Instr) bool { return in.Line == j.line })
 		}
 	}
 	panic("no kernel " + j.kernel)

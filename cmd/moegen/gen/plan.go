@@ -95,17 +95,19 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	for tokens := first; ; tokens *= 2 {
 		tokens = min(tokens, s.MaxTokens)
 		row := PlanRow{Tokens: tokens, Low: tokens <= low, Mixed: tokens > low && protocol != Bulk && hasMixed(s), Threads: threads}
-		row.Blocks = (tokens*packs + threads - 1) / threads
 		if row.Low {
 			// Threads of their own for lines and headers, of which none should wait
 			// for another thing.
-			lines := s.EPSize*tokens*words + (s.EPSize+31)/32*32
-			row.Blocks = (tokens*packs + lines + threads - 1) / threads
+			all := tokens*packs + s.EPSize*tokens*words + (s.EPSize+31)/32*32
+			// Small blocks are ready sooner, and large ones keep more on its way.
+			row.Threads, row.Blocks = lowThreads(s), s.SMLimit
+			for _, n := range []int{threads, max(threads/2, leastThreads(s))} {
+				if b := blocksOf(all, n); b <= s.SMLimit {
+					row.Threads, row.Blocks = n, b
+				}
+			}
 		} else {
-			row.Blocks += 2 // one for each small tensor, so that it does not wait behind the large one
-		}
-		if row.Low && row.Blocks > s.SMLimit {
-			row.Threads = lowThreads(s)
+			row.Blocks = blocksOf(tokens*packs, threads) + 2 // one for each small tensor, so that it does not wait behind the large one
 		}
 		if s.Combine.Has(spec.RMSNorm) {
 			row.Blocks = max(row.Blocks, tokens) // a block a row
@@ -121,6 +123,9 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 		}
 	}
 }
+
+// blocksOf returns how many blocks of so many threads n threads take.
+func blocksOf(n, threads int) int { return (n + threads - 1) / threads }
 
 // measured returns the plan that the spec has for its shape, as far as max_tokens
 // goes: none where the spec was changed since it was loaded.
