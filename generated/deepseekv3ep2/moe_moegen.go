@@ -354,8 +354,7 @@ var programPTX []byte
 
 // program is what package runtime has to know about deepseek-v3; the kernels
 // have the same numbers as constants. Its plan for up to 1024 tokens a rank was
-// measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
-// transport p2p.
+// measured: 2026-11-26 on 2 x NVIDIA H200, CUDA driver 13.0, transport p2p.
 var program = &moert.Program{
 	Name:         "deepseek-v3",
 	SpecHash:     "dbb24d850b3bd3de7d59dda8c29cc501bbbec2050edf5bdb023b83bdf084d80d",
@@ -375,11 +374,13 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 12, Threads: 256},
+		{Tokens: 1, Low: true, Blocks: 4, Threads: 256},
 		{Tokens: 2, Low: true, Blocks: 8, Threads: 256},
-		{Tokens: 8, Low: true, Blocks: 32, Threads: 256},
+		{Tokens: 4, Low: true, Blocks: 15, Threads: 256},
+		{Tokens: 8, Low: true, Blocks: 30, Threads: 256},
 		{Tokens: 16, Low: true, Blocks: 30, Threads: 512},
-		{Tokens: 64, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 32, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 64, Low: true, Blocks: 32, Threads: 896},
 		{Tokens: 128, Low: true, Blocks: 32, Threads: 512},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},

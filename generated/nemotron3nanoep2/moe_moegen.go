@@ -354,8 +354,8 @@ var programPTX []byte
 
 // program is what package runtime has to know about nemotron-3-nano; the
 // kernels have the same numbers as constants. Its plan for up to 1024 tokens a
-// rank was measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
-// transport p2p.
+// rank was measured: 2026-11-26 on 2 x NVIDIA H200, CUDA driver 13.0, transport
+// p2p.
 var program = &moert.Program{
 	Name:         "nemotron-3-nano",
 	SpecHash:     "a2b7016fa61fd88a6c6121ae5ed5dfd04699f6785a86d0d875db0449a4caccd0",
@@ -375,15 +375,15 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 1, Threads: 512},
-		{Tokens: 2, Low: true, Blocks: 6, Threads: 256},
-		{Tokens: 4, Low: true, Blocks: 12, Threads: 256},
-		{Tokens: 8, Low: true, Blocks: 16, Threads: 256},
-		{Tokens: 16, Low: true, Blocks: 24, Threads: 256},
+		{Tokens: 1, Low: true, Blocks: 2, Threads: 256},
+		{Tokens: 2, Low: true, Blocks: 3, Threads: 256},
+		{Tokens: 4, Low: true, Blocks: 6, Threads: 256},
+		{Tokens: 8, Low: true, Blocks: 12, Threads: 256},
+		{Tokens: 16, Low: true, Blocks: 23, Threads: 256},
 		{Tokens: 32, Low: true, Blocks: 23, Threads: 512},
 		{Tokens: 64, Low: true, Blocks: 32, Threads: 1024},
-		{Tokens: 128, Low: true, Blocks: 24, Threads: 1024},
-		{Tokens: 256, Low: true, Blocks: 32, Threads: 1024},
+		{Tokens: 128, Low: true, Blocks: 32, Threads: 512},
+		{Tokens: 256, Low: true, Blocks: 32, Threads: 896},
 		{Tokens: 512, Low: true, Blocks: 24, Threads: 1024},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},

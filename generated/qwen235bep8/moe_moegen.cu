@@ -326,15 +326,16 @@ struct BatchTerms {
   float sums[kUnit];
 
   // fetch(first, v) loads those of some ranks from first on, as far as there are
-  // any.
+  // any. It is asked again until it says that they are there.
   template <typename Fetch>
-  __device__ __forceinline__ void load(const Fetch& fetch) {
+  __device__ __forceinline__ bool load(const Fetch& fetch) {
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) sums[i] = 0.0f;
 #pragma unroll 1
     for (int first = 0; first < kRanks; first += kBatch) {
       WireUnit v[kBatch];
-      fetch(first, v);
+      while (!fetch(first, v)) {
+      }
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
         if (first + b >= kRanks) continue;
@@ -344,6 +345,7 @@ struct BatchTerms {
         for (int i = 0; i < kUnit; ++i) sums[i] += term[i];
       }
     }
+    return true;
   }
 
   __device__ __forceinline__ void sum(float (&x)[kUnit]) const {
@@ -360,10 +362,10 @@ struct BatchTerms {
 struct RankTerms {
   WireUnit v[kRanks];
 
-  // fetch(0, v) loads every rank's.
+  // fetch(0, v) loads every rank's, and says whether they are there.
   template <typename Fetch>
-  __device__ __forceinline__ void load(const Fetch& fetch) {
-    fetch(0, v);
+  __device__ __forceinline__ bool load(const Fetch& fetch) {
+    return fetch(0, v);
   }
 
   __device__ __forceinline__ void sum(float (&x)[kUnit]) const {
@@ -391,11 +393,12 @@ struct FetchAt {
   const At& at;
 
   template <int kBatch>
-  __device__ __forceinline__ void operator()(int first, WireUnit (&v)[kBatch]) const {
+  __device__ __forceinline__ bool operator()(int first, WireUnit (&v)[kBatch]) const {
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
       if (first + b < kRanks) v[b] = *at(first + b);
     }
+    return true;
   }
 };
 
@@ -482,27 +485,21 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
 }
 
 // All waits of a thread in one operation: what has not come after the timeout
-// fails the group. Where threads poll there is only what has to be, a look at the
-// clock out of their way, and what follows from it at the kernel's end.
+// fails the group. A thread polls for a thing kPollsPerCheck times, and if it has
+// not come, looks at the clock and comes again. The look is not where it polls:
+// instructions that are hardly ever executed take time where they lie between
+// those that always are. What follows from it is at the kernel's end.
 struct LowWait {
   const Group& g;
   Phase phase;
   uint32_t epoch;
-  uint32_t polls = 0;
   int missing = 0;     // the rank that was waited for at the last look
   uint64_t began = 0;  // the first look at the clock, 0 before
   bool slow = false;
   bool over = false;  // this thread waits for nothing more
 
-  // To be asked after each poll in vain for something of peer: false once the wait
-  // should end.
-  __device__ __forceinline__ bool goes_on(int peer) {
-    if (!over && ++polls % kPollsPerCheck == 0) look(peer);
-    return !over;
-  }
-
-  // Looks at the clock, and whether the group has failed. To be called after
-  // kPollsPerCheck polls in vain for something of peer.
+  // Looks at the clock, and whether the group has failed: after kPollsPerCheck polls
+  // in vain for something of peer.
   __device__ __forceinline__ void look(int peer) {
     const uint64_t now = global_timer();
     if (began == 0) began = now;
@@ -1005,34 +1002,30 @@ struct LowDispatch {
     }
   }
 
-  // Gathers the words of all ranks' rows, most of which a rank has, from the j-th
-  // on: row by row, of each rank's, so that no division is by what is not known
-  // before the counts. Returns the rank whose word j has not come after
-  // kPollsPerCheck polls, or -1.
-  __device__ __forceinline__ int receive_small(Index most, Index& j) const {
+  // Gathers the j-th word of all ranks' rows: row by row, of each rank's, so that no
+  // division is by what is not known before the counts. Returns the rank whose word
+  // has not come after kPollsPerCheck polls, or -1.
+  __device__ __forceinline__ int receive_word(Index j) const {
+    const int r = j / kWords % kRanks;
+    const Index row = j / (kRanks * kWords);
+    if (row >= Index(step.count[r])) return -1;
+    const uint64_t* const here = locate(from, row, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+      return reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
+    });
+    // Where the word goes is known before it comes.
+    char* const to = locate(from, row, j % kWords, [&](const auto* source, size_t, size_t at, int words, size_t i) {
+      return g.symm[g.rank] + at + (size_t(step.offset[r]) * words + i) * sizeof(*source);
+    });
+    uint64_t line;
+    uint32_t polls = kPollsPerCheck;
 #pragma unroll 1
-    for (; j < most * kRanks * kWords; j += Index(gridDim.x) * blockDim.x) {
-      const int r = j / kWords % kRanks;
-      const Index row = j / (kRanks * kWords);
-      if (row >= Index(step.count[r])) continue;
-      const uint64_t* const here = locate(from, row, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
-        return reinterpret_cast<const uint64_t*>(g.symm[g.rank] + lines(r) + at) + i;
-      });
-      // Where the word goes is known before it comes.
-      char* const to = locate(from, row, j % kWords, [&](const auto* source, size_t, size_t at, int words, size_t i) {
-        return g.symm[g.rank] + at + (size_t(step.offset[r]) * words + i) * sizeof(*source);
-      });
-      uint64_t line;
-      uint32_t polls = kPollsPerCheck;
-#pragma unroll 1
-      while (uint32_t((line = load_relaxed(here)) >> 32) != epoch) {
-        if (--polls == 0) return r;
-      }
-      locate(from, row, j % kWords, [&](const auto* source, size_t, size_t, int, size_t) {
-        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
-        *reinterpret_cast<Word*>(to) = Word(line);
-      });
+    while (uint32_t((line = load_relaxed(here)) >> 32) != epoch) {
+      if (--polls == 0) return r;
     }
+    locate(from, row, j % kWords, [&](const auto* source, size_t, size_t, int, size_t) {
+      using Word = std::remove_cv_t<std::remove_pointer_t<decltype(source)>>;
+      *reinterpret_cast<Word*>(to) = Word(line);
+    });
     return -1;
   }
 
@@ -1087,10 +1080,6 @@ struct LowDispatch {
 // round of pushes is followed by the receipt of the round before, so that the
 // link and the copies from staging to the gathered tensors overlap.
 //
-// What a thread waits for it polls some times, and if it has not come, goes back to
-// the end, where the one look at the clock is, and comes again: so that no
-// instructions which are hardly ever executed lie between those that always are.
-//
 // With kFirst the counts travel too; otherwise they are in known.
 template <bool kFirst>
 __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, const Bring& bring, const Step& known) {
@@ -1133,30 +1122,35 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   Index most = 0;
 #pragma unroll 4
   for (int r = 0; r < kRanks; ++r) most = max(most, Index(counts[r]));
-  const Index packs = most * kHiddenPacks;
+  const Index packs = most * kHiddenPacks, words = most * kRanks * LowDispatch::kWords;
   uint4* const mine = d.place(g.rank);
   if (mine != nullptr && push < pushes) mine[push] = own;
   push += total;
-  Index small = LowDispatch::first_word();
+  Index j = LowDispatch::first_word();
   int first = 1;  // of the ranks whose receive-th pack has not come
   // Goes on until something has not come, whose rank it returns, or all has: -1.
   // Once the wait is over it goes on without: others get all that they wait for.
   const auto come = [&]() -> int {
     int missing = -1;
 #pragma unroll 1
-    while (receive < packs) {
-      if (first == 1 && push < pushes) {
-        d.push(push, load_given(from.hidden, push), mine);
-        push += total;
+    while (receive < packs || j < words) {
+      if (receive < packs) {
+        if (first == 1 && push < pushes) {
+          d.push(push, load_given(from.hidden, push), mine);
+          push += total;
+        }
+        missing = d.receive(receive, first);
+        if (missing >= 0 && !wait.over) return missing;
+        first += LowDispatch::kBatch;
+        if (first >= kRanks) first = 1, receive += total;
       }
-      missing = d.receive(receive, first);
-      if (missing >= 0 && !wait.over) return missing;
-      first += LowDispatch::kBatch;
-      if (first >= kRanks) first = 1, receive += total;
+      if (j < words) {
+        missing = d.receive_word(j);
+        if (missing >= 0 && !wait.over) return missing;
+        j += total;
+      }
     }
-    if (missing < 0) missing = d.receive_small(most, small);
-    if (missing < 0) missing = poll_header(g, kLowDispatchHeaders, epoch);
-    return missing;
+    return poll_header(g, kLowDispatchHeaders, epoch);
   };
 #pragma unroll 1
   for (int missing; (missing = come()) >= 0 && !wait.over;) wait.look(missing);
@@ -1193,23 +1187,28 @@ extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
 constexpr int kCombineUnroll = 1;  // units whose loads a thread has in flight
 
 // Adds up this rank's rows over all ranks. load(i, t) loads what they have at the
-// rows' i-th unit. Consecutive threads take consecutive units.
+// rows' i-th unit, and says whether that is there: otherwise it is asked again.
+// Consecutive threads take consecutive units.
 template <typename Terms, int kInFlight, typename Load>
 __device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUnit* out) {
   const Index n = Index(g.control->step.count[g.rank]) * kUnits;
   const Index stride = Index(gridDim.x) * blockDim.x;
+  Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x;
 #pragma unroll 1
-  for (Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += kInFlight * stride) {
+  while (i < n) {
     Terms terms[kInFlight];
+    bool there = true;
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
       const Index j = i + u * stride;
-      if (j < n) load(size_t(j), terms[u]);
+      if (j < n) there = load(size_t(j), terms[u]) && there;
     }
+    if (!there) continue;
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
       if (i + u * stride < n) out[i + u * stride] = terms[u].output();
     }
+    i += kInFlight * stride;
   }
 }
 
@@ -1254,7 +1253,10 @@ __device__ __forceinline__ void combine(const Group& g, const WireUnit* partial,
   const Step& step = g.control->step;
   const size_t first = kPartial + size_t(step.offset[g.rank]) * kUnits * sizeof(WireUnit);
   using Terms = typename Transport::Terms;
-  const auto load = [&](size_t i, Terms& t) { Transport::load(g, first + i * sizeof(WireUnit), t); };
+  const auto load = [&](size_t i, Terms& t) {
+    Transport::load(g, first + i * sizeof(WireUnit), t);
+    return true;
+  };
   sum_rows<Terms, kCombineUnroll>(g, load, out);
 }
 
@@ -1327,6 +1329,7 @@ struct LowCombine {
   const Index most;       // units of a rank, at most
   const uint32_t offset;  // the first row of this rank's own tokens
   Index next;             // to push
+  int missing = -1;       // the rank that was waited for in vain just now
 
   __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
     return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
@@ -1348,36 +1351,43 @@ struct LowCombine {
   }
 
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
-  // what comes from others, all at once, and forgets it. In front of the first
-  // ranks' goes this thread's next push, and in front of that the load of its own:
-  // loads behind stores to a peer wait until the link has taken those.
+  // what comes from others, all at once, and forgets it. False if some has not
+  // come: it is called again, and looks at the clock then. Once the wait is over it
+  // goes on without. In front of the first ranks' goes this thread's next push,
+  // and in front of that the load of its own: loads behind stores to a peer wait
+  // until the link has taken those.
   template <int kBatch>
-  __device__ __forceinline__ void receive(size_t i, int first, WireUnit (&v)[kBatch]) {
-    WireUnit own = {};
+  __device__ __forceinline__ bool receive(size_t i, int first, WireUnit (&v)[kBatch]) {
+    if (missing >= 0 && !wait.over) wait.look(missing);
+    WireUnit own = {}, *here[kBatch];
     if (first <= g.rank && g.rank < first + kBatch) own = partial[size_t(offset) * kUnits + i];
     if (first == 0) push();
+#pragma unroll
+    for (int b = 0; b < kBatch; ++b) {
+      const int r = first + b;
+      here[b] = r < kRanks && r != g.rank ? staging(g.rank, r) + i : nullptr;
+    }
     const unsigned lanes = __activemask();
-    int missing;
+    uint32_t polls = kPollsPerCheck;
+#pragma unroll 1
     do {
       missing = -1;
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        const int r = first + b;
-        if (r >= kRanks) continue;
-        if (r == g.rank) {
+        if (here[b] == nullptr) {
           v[b] = own;
-        } else if (!poll_unit(staging(g.rank, r) + i, v[b])) {
-          missing = r;
+        } else if (!poll_unit(here[b], v[b])) {
+          missing = first + b;
         }
       }
-    } while (missing >= 0 && wait.goes_on(missing));
+    } while (missing >= 0 && --polls > 0);
     __syncwarp(lanes);  // their stores go as one, as in receive_packs
-    if (missing >= 0) return;
+    if (missing >= 0) return wait.over;
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
-      const int r = first + b;
-      if (r < kRanks && r != g.rank) forget_unit(staging(g.rank, r) + i);
+      if (here[b] != nullptr) forget_unit(here[b]);
     }
+    return true;
   }
 };
 
@@ -1387,8 +1397,8 @@ struct LowFetch {
   size_t i;
 
   template <int kBatch>
-  __device__ __forceinline__ void operator()(int first, WireUnit (&v)[kBatch]) const {
-    c.receive(i, first, v);
+  __device__ __forceinline__ bool operator()(int first, WireUnit (&v)[kBatch]) const {
+    return c.receive(i, first, v);
   }
 };
 
@@ -1411,7 +1421,7 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   count_low_epoch(g.control->low_combine_epoch, epoch);
   launch_next();
 
-  const auto load = [&](size_t i, LowTerms& t) { t.load(LowFetch{c, i}); };
+  const auto load = [&](size_t i, LowTerms& t) { return t.load(LowFetch{c, i}); };
   sum_rows<LowTerms, 1>(g, load, out);
 #pragma unroll 1
   while (c.push()) {
@@ -1516,6 +1526,8 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 extern "C" __global__ void __launch_bounds__(kThreads, 2)
     moegen_nccl_combine(const __grid_constant__ Group g, const WireUnit* received, int capacity, OutUnit* out) {
   const size_t units = size_t(capacity) * kUnits;
-  const auto load = [&](size_t i, RankTerms& t) { t.load(fetch_at([&](int r) { return received + r * units + i; })); };
+  const auto load = [&](size_t i, RankTerms& t) {
+    return t.load(fetch_at([&](int r) { return received + r * units + i; }));
+  };
   sum_rows<RankTerms, kCombineUnroll>(g, load, out);
 }

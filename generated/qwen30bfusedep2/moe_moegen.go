@@ -479,8 +479,7 @@ var programPTX []byte
 
 // program is what package runtime has to know about qwen3-30b-a3b; the kernels
 // have the same numbers as constants. Its plan for up to 512 tokens a rank was
-// measured: 2026-11-26 on 2 x NVIDIA H100 80GB HBM3, CUDA driver 13.0,
-// transport p2p.
+// measured: 2026-11-26 on 2 x NVIDIA H200, CUDA driver 13.0, transport p2p.
 var program = &moert.Program{
 	Name:         "qwen3-30b-a3b",
 	SpecHash:     "228cc1312c0bb26302c53e807f0fca4edf99effb79d0b0f2c29ca2cd1bf366df",

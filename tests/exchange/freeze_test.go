@@ -39,6 +39,7 @@ func TestFrozenRank(t *testing.T) {
 		{"ll", 2, "", moert.P2P, gen.LL, false},
 		{"ll", 2, "", moert.P2P, gen.LL, true},
 		{"ll", 3, "", moert.P2P, gen.LL, true},
+		{"ll", 6, "", moert.P2P, gen.LL, false}, // more than are polled at once
 		{"fused", 2, fused, moert.P2P, gen.LL, true},
 		{"fused", 2, fused, moert.NVLS, gen.Bulk, true},
 		{"fp8", 2, "dispatch: {quantize: fp8_e4m3_block128}\n", moert.P2P, gen.LL, true},
@@ -90,7 +91,7 @@ func (x *freezing) run(t *testing.T, after int64, want [][]byte) (all [][]byte) 
 		check(t, drv.Close())
 	}()
 	rng := rand.New(rand.NewPCG(1, 2))
-	counts := []int{3, 2, 4}
+	counts := []int{3, 2, 4, 1, 0, 3}[:x.p.Ranks]
 	combined := make([]moert.Combined, x.p.Ranks)
 	step := func() { // with data of its own
 		args := make([]moert.CombineArgs, x.p.Ranks)

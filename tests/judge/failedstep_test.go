@@ -227,7 +227,7 @@ func TestFailedStepDamage(t *testing.T) {
 		{"packs of a failed step are not drained", "return i < Index(counts[r]) * kHiddenPacks;", "return i < Index(step.count[r]) * kHiddenPacks;",
 			"of what is gathered", steps{tokens: failing}},
 		{"packs of a failed step are gathered", "if (step.count[r] == 0) return nullptr;", "", "of what is gathered", steps{tokens: failing}},
-		{"words of a failed step are gathered", "if (row >= Index(step.count[r])) continue;", "if (row >= Index(counts[r])) continue;", "of what is gathered", steps{tokens: failing}},
+		{"words of a failed step are gathered", "if (row >= Index(step.count[r])) return -1;", "if (row >= Index(counts[r])) return -1;", "of what is gathered", steps{tokens: failing}},
 		{"no stand-in", "return w == kAbsent ? kStandIn : w;", "return w == kStandIn ? kAbsent : w;", "stall", steps{tokens: failing, allOnes: true}},
 		{"one slot for all counts", "size_t(epoch & 1) * kMaxBlocks", "size_t(0) * kMaxBlocks", "stall", steps{tokens: failing[:1], noLayer: true}},
 	} {

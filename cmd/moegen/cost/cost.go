@@ -51,12 +51,11 @@ type measurements struct {
 	points [2][]point // of dispatch and of combine
 }
 
-// points are times with 1 to 1024 tokens a rank, of which each sends so many
-// bytes.
-func points(row int, us ...float64) []point {
+// points are times with so many tokens a rank, of which each sends so many bytes.
+func points(row int, tokens []int, us ...float64) []point {
 	list := make([]point, len(us))
-	for i, tokens := range []int{1, 8, 64, 256, 1024} {
-		list[i] = point{tokens * row, us[i]}
+	for i := range us {
+		list[i] = point{tokens[i] * row, us[i]}
 	}
 	return list
 }
@@ -69,15 +68,20 @@ const (
 	lowRow      = combineRow + 2*2*8*4
 )
 
-// measured holds what is known: docs/measurements.md, run 18 and, for bulk at 1024
-// tokens, run 13.
+var (
+	tokens     = []int{1, 8, 64, 256, 1024}
+	bulkTokens = []int{1, 8, 64, 256, 2048}
+)
+
+// measured holds what is known: docs/measurements.md, run 22; for bulk bench's rows
+// of 2048 tokens and TestFP8's of bf16.
 var measured = map[Way]measurements{
-	LL: {"moegen bench on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(lowRow, 2.28, 2.59, 4.83, 12.82, 44.10), points(combineRow, 2.22, 2.52, 4.80, 12.93, 44.13)}},
-	Bulk: {"moegen's kernels on two NVIDIA H100 80GB HBM3, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(dispatchRow, 3.96, 4.11, 6.45, 14.41, 45.50), points(combineRow, 4.61, 4.83, 7.93, 16.26, 49.35)}},
-	NCCL: {"NCCL 2.28.9 on two NVIDIA H100 80GB HBM3, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(dispatchRow, 7.67, 10.18, 18.82, 33.18, 82.67), points(combineRow, 6.21, 6.79, 13.80, 29.69, 84.95)}},
+	LL: {"moegen bench on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(lowRow, tokens, 2.00, 2.35, 4.62, 12.39, 44.41), points(combineRow, tokens, 2.18, 2.57, 4.83, 12.55, 44.50)}},
+	Bulk: {"moegen's kernels on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(dispatchRow, bulkTokens, 3.06, 3.33, 5.82, 13.63, 86.15), points(combineRow, bulkTokens, 3.42, 3.71, 6.11, 14.33, 93.43)}},
+	NCCL: {"NCCL 2.28.9 on two NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
+		points(dispatchRow, tokens, 7.18, 10.07, 18.67, 32.76, 81.12), points(combineRow, tokens, 5.96, 6.55, 13.74, 29.32, 81.22)}},
 }
 
 // Of returns the model of a way to do an operation.
