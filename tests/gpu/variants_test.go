@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"strings"
@@ -20,6 +21,7 @@ var variantsFile []byte
 type experiment struct {
 	Expect   string
 	Tokens   []int
+	SMs      int
 	Variants []variant
 }
 
@@ -43,7 +45,7 @@ func experiments(t testing.TB) []experiment {
 // spec is the shape that variants are measured with, smaller on the emulator.
 func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	t.Helper()
-	sms, hidden, most := 132, 7168, x.Tokens[len(x.Tokens)-1]
+	sms, hidden, most := cmp.Or(x.SMs, 132), 7168, x.Tokens[len(x.Tokens)-1]
 	if small {
 		sms, hidden, most = 4, 1024, 16
 	}
