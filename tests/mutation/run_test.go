@@ -85,6 +85,8 @@ func budgets() []budget {
 		// That a pack arrives in part takes luck.
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 4}, 12, []scenario{lowSteps}, nil},
 		{"explore, PCT", pct, 40, []scenario{countsOnly}, counting},
+		// That counts are there when a thread looks for the first time takes luck.
+		{"explore", emu.Config{Mode: emu.Explore, Seed: 4}, 60, []scenario{bothSteps}, counting},
 		// That two ranks give up at once, or that one is told before it notices,
 		// takes luck.
 		{"explore, PCT", pct, 400, mismatches, func(j *job) bool { return counting(j) && reporting(j) }},
