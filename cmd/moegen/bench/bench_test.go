@@ -92,11 +92,11 @@ func TestSkew(t *testing.T) {
 // TestVerifies: kernels that compute wrong results are not timed.
 func TestVerifies(t *testing.T) {
 	c := config(t)
-	right := []byte("words + i) = Word(line);")
+	right := []byte("(to) = Word(line);")
 	if !bytes.Contains(c.Program.Source, right) {
 		t.Fatalf("the source has no %q", right)
 	}
-	c.Program.Source = bytes.Replace(c.Program.Source, right, []byte("words + i) = Word(line) + 1;"), 1)
+	c.Program.Source = bytes.Replace(c.Program.Source, right, []byte("(to) = Word(line) + 1;"), 1)
 	_, err := Run(t.Context(), c)
 	if err == nil || !strings.Contains(err.Error(), "1 tokens: before measuring: rank 0 got wrong results with 1 tokens: layer 0: gathered routing") {
 		t.Error(err)

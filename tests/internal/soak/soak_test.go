@@ -75,11 +75,11 @@ func TestMismatch(t *testing.T) {
 	c := config(t, 2, moert.P2P)
 	c.Seed, c.Least = 1, 100
 	c.damage = func(p *moert.Program) {
-		right := []byte("words + i) = Word(line);")
+		right := []byte("(to) = Word(line);")
 		if !bytes.Contains(p.Source, right) {
 			t.Fatalf("the source has no %q", right)
 		}
-		p.Source = bytes.Replace(p.Source, right, []byte("words + i) = Word(line) + (i == 3 && epoch % 8 == 0);"), 1)
+		p.Source = bytes.Replace(p.Source, right, []byte("(to) = Word(line) + (j == 1 && epoch % 8 == 0);"), 1)
 	}
 	r := run(t, c)
 	if len(r.Faults) == 0 {
