@@ -9,8 +9,8 @@ import (
 )
 
 // fastScheduler runs blocks on several workers. Blocks that can do something
-// come first, in turn; blocks that were last seen to spin are polled only when
-// there are no others. If all of them have been polled since anything last
+// come first, in turn; blocks that were last seen to spin are polled when there are
+// no others, and now and then, since what others do may be to wait for them. If all of them have been polled since anything last
 // happened, the system stalls: workers then sleep between polls, and virtual
 // time follows real time.
 type fastScheduler struct {
@@ -23,6 +23,7 @@ type fastScheduler struct {
 	running int // workers that run anything
 	polling bool
 	burst   int // polls until the next sleep, while nothing happens
+	turns   int // of ready tasks, since a spinning block was polled among them
 	stopped bool
 
 	count    uint64 // progress
@@ -40,6 +41,8 @@ const (
 	// process was suspended.
 	maxTick = 100 * time.Millisecond
 	rounds  = 2
+	// maxTurns is how many ready tasks are run before a spinning block is polled.
+	maxTurns = 256
 )
 
 func newFastScheduler(d *Driver) *fastScheduler {
@@ -125,6 +128,10 @@ func (s *fastScheduler) worker() {
 
 // take chooses the next task. It may sleep, without the lock, before a poll.
 func (s *fastScheduler) take() (t task, polled bool) {
+	if s.turns++; s.turns >= maxTurns && len(s.spin) > 0 && s.spin[0].polled != s.count {
+		s.turns = 0
+		return s.takeSpinning(), true
+	}
 	if len(s.ready) > 0 {
 		t := s.ready[0]
 		s.ready[0] = task{}
@@ -153,10 +160,14 @@ func (s *fastScheduler) take() (t task, polled bool) {
 			}
 		}
 	}
+	return s.takeSpinning(), true
+}
+
+func (s *fastScheduler) takeSpinning() task {
 	b := s.spin[0]
 	s.spin[0] = nil
 	s.spin = s.spin[1:]
-	return task{b: b}, true
+	return task{b: b}
 }
 
 func (s *fastScheduler) again() (task, bool) {
