@@ -8,8 +8,9 @@ import (
 	"github.com/moegen/moegen/runtime/driver"
 )
 
-// Floor is what the machine can do at best, measured between ranks 0 and 1, and
-// where it says both ways, from each rank to the next at once.
+// Floor is what the machine can do at best: flags between ranks 0 and 1, copies
+// from rank 0 to 1, stores from rank 0 to all others; and where it says both ways,
+// copies from each rank to the next, stores from each to all others, at once.
 type Floor struct {
 	EmptyNode    float64 `json:"empty_node_us"`                // an empty kernel as a graph's node
 	Flag         float64 `json:"one_way_flag_us"`              // a word from GPU to GPU, st.relaxed to ld.relaxed
@@ -68,14 +69,11 @@ func (b *bench) makeWindows() error {
 	for _, n := range b.Tokens {
 		size = max(size, uint64(b.newRow(n).DispatchBytes))
 	}
-	for rank := range b.members {
-		p, err := b.shared(rank, size)
-		if err != nil {
-			return err
-		}
-		b.windows = append(b.windows, p)
-	}
-	return nil
+	// A rank's part of what it stores, of every rank.
+	peers := uint64(len(b.members) - 1)
+	var err error
+	b.windows, err = b.shared(size / peers * (peers + 1))
+	return err
 }
 
 // next is the rank that a rank's bytes go to.
@@ -95,12 +93,14 @@ func (b *bench) rate(ranks int, move enqueue) (float64, error) {
 	return float64(b.effort.copyBytes) / (slowest(times, 1).Median * 1e3), nil
 }
 
-// stores is a launch that stores so many bytes to the next rank, on all SMs that
-// moegen may use, and waits for nothing.
+// stores is a launch that stores so many bytes in all to the other ranks, on all
+// SMs that moegen may use, and waits for nothing.
 func (b *bench) stores(rank int, bytes uint64) launch {
 	const threads = 512
-	packs := int(bytes / 16)
-	l := b.single("stores", rank, []driver.DevicePtr{b.windows[b.next(rank)]}, packs)
+	ranks := len(b.members)
+	packs := int(bytes/16) / (ranks - 1)
+	// The second pointer is how far one rank's window is from the next one's.
+	l := b.single("stores", rank, []driver.DevicePtr{b.windows[0], b.windows[1] - b.windows[0]}, packs, rank, ranks)
 	return l.with(min(max(1, (packs+threads-1)/threads), b.Spec.SMLimit), threads)
 }
 

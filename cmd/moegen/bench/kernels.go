@@ -75,30 +75,42 @@ func (b *bench) single(name string, rank int, pointers []driver.DevicePtr, ints 
 	return launch{b.kernels[name][rank], oneThread, p}
 }
 
-// shared makes memory on a rank's device that all ranks' devices reach.
-func (b *bench) shared(rank int, size uint64) (driver.DevicePtr, error) {
-	owner := b.members[rank].Dispatcher.Device()
-	d := owner.Driver()
-	unit, err := owner.Granularity(driver.HandleNone)
-	if err != nil {
-		return 0, err
+// shared makes memory of at least so many bytes on every rank's device that all
+// ranks' devices reach: one rank's behind the other's, all equally far apart.
+func (b *bench) shared(size uint64) (windows []driver.DevicePtr, err error) {
+	d := b.members[0].Dispatcher.Device().Driver()
+	unit := uint64(1)
+	for _, m := range b.members {
+		u, err := m.Dispatcher.Device().Granularity(driver.HandleNone)
+		if err != nil {
+			return nil, err
+		}
+		unit = max(unit, u)
 	}
 	size = (size + unit - 1) / unit * unit
-	mem, err := owner.CreateMemory(size, driver.HandleNone)
+	all := size * uint64(len(b.members))
+	first, err := d.Reserve(all, unit)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	b.undo = append(b.undo, mem.Release)
-	p, err := d.Reserve(size, unit)
-	if err != nil {
-		return 0, err
+	b.undo = append(b.undo, func() error { return d.Unreserve(first, all) })
+	for rank, m := range b.members {
+		mem, err := m.Dispatcher.Device().CreateMemory(size, driver.HandleNone)
+		if err != nil {
+			return nil, err
+		}
+		b.undo = append(b.undo, mem.Release)
+		p := first + driver.DevicePtr(uint64(rank)*size)
+		if err := d.Map(p, size, mem, 0); err != nil {
+			return nil, err
+		}
+		b.undo = append(b.undo, func() error { return d.Unmap(p, size) })
+		if err := d.SetAccess(p, size, d.Devices()...); err != nil {
+			return nil, err
+		}
+		windows = append(windows, p)
 	}
-	b.undo = append(b.undo, func() error { return d.Unreserve(p, size) })
-	if err := d.Map(p, size, mem, 0); err != nil {
-		return 0, err
-	}
-	b.undo = append(b.undo, func() error { return d.Unmap(p, size) })
-	return p, d.SetAccess(p, size, d.Devices()...)
+	return windows, nil
 }
 
 // release undoes what was acquired, the last first.

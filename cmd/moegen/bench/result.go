@@ -37,7 +37,7 @@ type Row struct {
 	DispatchBound float64 `json:"dispatch_bound_us"` // see Floor.Bound
 	CombineBound  float64 `json:"combine_bound_us"`
 
-	// Stores is a kernel that stores DispatchBytes to the next rank and does nothing
+	// Stores is a kernel that stores DispatchBytes to the other ranks and does nothing
 	// else, one after the other in a graph, on all ranks at once.
 	Stores   *Time `json:"stores,omitempty"`
 	Counts   *Time `json:"begin_step,omitempty"` // counts in a launch of their own

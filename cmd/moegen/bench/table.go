@@ -93,7 +93,7 @@ func (x *Result) printRows(w io.Writer) {
 			r.Pair.Median, r.Pair.P99)
 	}
 	t.Flush()
-	fmt.Fprintln(w, "microseconds, medians; stores: a kernel that only stores the dispatch's bytes to the next rank, all ranks at once;")
+	fmt.Fprintln(w, "microseconds, medians; stores: a kernel that only stores the dispatch's bytes to the other ranks, all at once;")
 	fmt.Fprintln(w, "NCCL: its fastest way, and how many times slower it is; pair: dispatch and combine in turn")
 }
 
