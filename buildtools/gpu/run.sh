@@ -1,12 +1,13 @@
 #!/bin/sh
 # Runs what needs GPUs: run.sh [RESULTS_DIR]. Exits with 1 if anything failed or
 # was skipped; the results are in RESULTS_DIR (default: results). One GPU is
-# enough for the probes, the rest needs two.
+# enough for the probes, the rest needs two, or as many as MOEGEN_RANKS says.
 #
 #   run.sh -l                  lists the steps
 #   MOEGEN_STEPS="soak fp8"    runs only these
 #   MOEGEN_SOAK_SECONDS=1800   how long the soak goes on (60)
 #   MOEGEN_TEST_KILLS=200      how many processes are ended (100)
+#   MOEGEN_RANKS=4             how many GPUs generated, kills, bench, tune, procs and torchrun take (2)
 #   MOEGEN_SCHEDULES=1000      how many schedules the emulator explores (1000)
 #   MOEGEN_FIRST_SEED=0        the first of their seeds (0)
 #   MOEGEN_CORES=26            how many cores schedules and mutants take (all)
@@ -18,6 +19,8 @@ soak=${MOEGEN_SOAK_SECONDS:-60}
 kills=${MOEGEN_TEST_KILLS:-100}
 schedules=${MOEGEN_SCHEDULES:-1000}
 cores=${MOEGEN_CORES:-$(nproc)}
+export MOEGEN_RANKS="${MOEGEN_RANKS:-2}"
+ranks=$MOEGEN_RANKS
 
 # The steps, those first that answer the most: name, seconds on two H100 or H200
 # (a step that hangs costs twice as many and 30), what it shows.
@@ -39,6 +42,8 @@ features-ll    80 specs of every feature, protocol ll
 features-bulk  80 the same, protocol bulk
 prefill-ll     10 prefills among replays, protocol ll
 prefill-bulk   10 the same, protocol bulk
+generated     150 every generated model, in one process: no token here, the most there
+generated-procs 90 the same, one process a GPU
 procs          20 one process a GPU
 torchrun       30 the same, started by torchrun
 probes          7 instructions against the record
@@ -49,7 +54,7 @@ schedules $((schedules * 60 / cores + 30)) the emulator judges all models' kerne
 mutants $((10000 / cores + 30)) every mutant of the kernels; many cores, no GPU
 "
 if [ "${1:-}" = -l ]; then
-	echo "$steps" | while read -r name seconds what; do [ -n "$name" ] && printf '%-13s %4d s  %s\n' "$name" "$seconds" "$what"; done
+	echo "$steps" | while read -r name seconds what; do [ -n "$name" ] && printf '%-15s %4d s  %s\n' "$name" "$seconds" "$what"; done
 	exit 0
 fi
 # A name that is mistyped on a rented machine would be found out too late.
@@ -108,7 +113,7 @@ step doctor ./moegen doctor
 tests growth TestGrowth
 tests models TestModels
 expect kills
-step kills env MOEGEN_TEST_KILLS="$kills" MOEGEN_TEST_BACKEND="$processes" ./join.test -test.v -test.run Campaign \
+step kills env MOEGEN_TEST_KILLS="$kills" MOEGEN_TEST_RANKS="$ranks" MOEGEN_TEST_BACKEND="$processes" ./join.test -test.v -test.run Campaign \
 	-test.timeout "$((limit - 5))s"
 tests soak TestSoak "-soak=${soak}s" "-soak-seed=${MOEGEN_SOAK_SEED:-0}"
 tests deadline TestDeadline
@@ -127,13 +132,32 @@ for protocol in ll bulk; do
 	step "prefill-$protocol" ./moegen run -backend $backend -transport p2p,nccl -protocol $protocol -replays $replays \
 		-capacity 32 -tokens $prefills features/prefill.yaml
 done
+# counts A B C is a step of MOEGEN_RANKS ranks: A, B, C, A, and so on.
+counts() {
+	list= k=0
+	while [ $k -lt "$ranks" ]; do
+		list="$list/$1" k=$((k + 1))
+		set -- "$@" "$1"
+		shift
+	done
+	echo "${list#/}"
+}
+most=512 sms=
+[ "$rehearsal" = 1 ] && most=9 sms="-sms 4"
+uneven=$(counts 0 1),$(counts 1 0 0),$(counts "$most" 0 7),3,0,$(counts 64 63),$most
+[ "$rehearsal" = 1 ] && uneven=$(counts 0 1),$(counts "$most" 0 7),3
+step generated ./moegen run -ranks "$ranks" -backend $backend $sms -transport p2p,nccl -replays $replays -capacity "$most" \
+	-tokens "$uneven" generated/*
 # One process for each GPU. Between emulated ones there is no NCCL.
 transports=p2p,nccl
 [ "$rehearsal" = 1 ] && transports=p2p
-step procs ./moegen run -procs 2 -backend $backend -transport $transports -replays $replays -tokens $features generated/deepseekv3ep2
+step generated-procs ./moegen run -ranks "$ranks" -procs "$ranks" -backend $backend $sms -transport $transports -replays $replays \
+	-capacity "$most" -tokens "$(counts 0 1),$(counts "$most" 0 7),3" generated/*
+step procs ./moegen run -ranks "$ranks" -procs "$ranks" -backend $backend -transport $transports -replays $replays \
+	-tokens "$(counts 0 1),3,$(counts 64 7)" generated/deepseekv3ep2
 if command -v torchrun >/dev/null; then
-	step torchrun torchrun --no-python --nproc-per-node 2 ./moegen run -backend $backend -transport $transports \
-		-replays $replays -tokens $features generated/deepseekv3ep2
+	step torchrun torchrun --no-python --nproc-per-node "$ranks" ./moegen run -ranks "$ranks" -backend $backend \
+		-transport $transports -replays $replays -tokens "$(counts 0 1),3,$(counts 64 7)" generated/deepseekv3ep2
 fi
 tests probes TestProbes
 tests nccl TestNCCLAlone

@@ -43,7 +43,7 @@ func alternate(t *testing.T, m machine, name string, tokens []int, versions [2]v
 			p := *v.prog
 			layer.SetProtocol(&p, v.spec, protocol)
 			measured = append(measured, bench.Version{Name: v.name, Config: bench.Config{
-				Spec: v.spec, Program: &p, Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
+				Spec: v.spec, Program: &p, Devices: m.ranks(2), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
 				Options: []moert.Option{moert.WithLogger(quiet)},
 			}})
 		}

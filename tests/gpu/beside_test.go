@@ -43,7 +43,7 @@ func testRoomForOthers(t *testing.T, m machine) {
 
 	// As a matrix product does, a block takes a multiprocessor for itself, by its
 	// shared memory.
-	d := m.ranks()[0]
+	d := m.ranks(2)[0]
 	taken := p.MaxBlocks
 	if m.oneGPU {
 		taken *= 2

@@ -78,7 +78,7 @@ func TestWithoutDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	result, err := layer.Run(t.Context(), layer.Config{
-		Spec: s, Program: q, Devices: emulated(t, 2).ranks(), Transport: moert.P2P, Layers: 2, Seed: 1, Steps: 4, Replays: 4,
+		Spec: s, Program: q, Devices: emulated(t, 2).ranks(2), Transport: moert.P2P, Layers: 2, Seed: 1, Steps: 4, Replays: 4,
 		Tokens: [][]int{{0, 1}, {16, 3}, {2, 0}, {8, 8}}, Options: []moert.Option{moert.WithLogger(quiet)},
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ type growth struct {
 }
 
 func (x *growth) prepare() {
-	for _, d := range x.ranks() {
+	for _, d := range x.ranks(2) {
 		h, err := d.AllocHost(64)
 		if err != nil {
 			x.t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 func (x *growth) onBoth(atOnce bool, f func(rank int, d driver.Device) error) error {
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
-	for rank, d := range x.ranks() {
+	for rank, d := range x.ranks(2) {
 		call := func() { errs[rank] = f(rank, d) }
 		if atOnce {
 			wg.Go(call)
@@ -105,7 +105,7 @@ func (x *growth) host(_ int, d driver.Device) error {
 // calls makes what package symm makes, memory of both ranks mapped for both, with
 // the driver's calls alone. The cycles end where one fails.
 func (x *growth) calls(atOnce bool) error {
-	granularity, err := x.ranks()[0].Granularity(driver.HandleNone)
+	granularity, err := x.ranks(2)[0].Granularity(driver.HandleNone)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (x *growth) symmetric(closeAtOnce bool) error {
 	var memory [2]*symm.Memory
 	if err := group.Each(context.Background(), func(ctx context.Context, rank int) (err error) {
 		l := x.prog.Layout
-		memory[rank], err = symm.VMM{}.Allocate(ctx, group, symm.Request{Device: x.ranks()[rank], Rank: rank, Bytes: l.Bytes, Clear: l.Routing})
+		memory[rank], err = symm.VMM{}.Allocate(ctx, group, symm.Request{Device: x.ranks(2)[rank], Rank: rank, Bytes: l.Bytes, Clear: l.Routing})
 		return err
 	}); err != nil {
 		return err

@@ -21,7 +21,7 @@ func TestLatency(t *testing.T) {
 		s.SMLimit, s.MaxTokens = 132, pick(m, 1024, 16)
 	})["deepseek-v3"]
 	c := bench.Config{
-		Spec: s, Program: program(t, s), Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P,
+		Spec: s, Program: program(t, s), Devices: m.ranks(2), Share: m.oneGPU, Transport: moert.P2P,
 		Tokens: pick(m, []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, []int{1, 2, 8}), Layers: pick(m, 61, 2),
 		Options: []moert.Option{moert.WithLogger(quiet)},
 	}

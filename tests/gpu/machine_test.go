@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -117,12 +118,12 @@ func suitable(d driver.Driver, n int) error {
 	return nil
 }
 
-// ranks are the devices that the tests' two ranks run on.
-func (m machine) ranks() []driver.Device {
+// ranks are the devices that a test's ranks run on.
+func (m machine) ranks(n int) []driver.Device {
 	if m.oneGPU {
-		return []driver.Device{m.Devices()[0], m.Devices()[0]}
+		return slices.Repeat(m.Devices()[:1], n)
 	}
-	return m.Devices()[:2]
+	return m.Devices()[:n]
 }
 
 // transports are those that the machine can use.
@@ -135,9 +136,9 @@ func (m machine) transports() []moert.Transport {
 
 func (m machine) group() (*moert.LocalGroup, error) {
 	if m.oneGPU {
-		return moert.NewSharedGroup(m.ranks()...)
+		return moert.NewSharedGroup(m.ranks(2)...)
 	}
-	return moert.NewLocalGroup(m.ranks()...)
+	return moert.NewLocalGroup(m.ranks(2)...)
 }
 
 // pick returns what a test does on GPUs, or in a rehearsal.

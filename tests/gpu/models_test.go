@@ -117,7 +117,7 @@ func testModel(t *testing.T, m machine, s *spec.Spec, p *moert.Program, run *mod
 		layer.SetProtocol(p, s, way.protocol)
 		name := fmt.Sprintf("%s %s", way.transport, way.protocol)
 		c := layer.Config{
-			Spec: s, Program: p, Devices: m.ranks(), Share: m.oneGPU, Transport: way.transport, Layers: 2, Seed: 1,
+			Spec: s, Program: p, Devices: m.ranks(2), Share: m.oneGPU, Transport: way.transport, Layers: 2, Seed: 1,
 			Capacity: way.capacity, Options: []moert.Option{moert.WithLogger(quiet)},
 		}
 		c.Tokens, c.Steps, c.Keep = each, len(each), true

@@ -2,6 +2,9 @@ package gpu
 
 import (
 	"flag"
+	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,17 +19,25 @@ var (
 )
 
 // TestSoak runs random steps of every kind for as long as -soak says, all of
-// them verified, and looks for what leaks. How times drift is only told.
+// them verified, and looks for what leaks. How times drift is only told. It takes
+// two GPUs, or as many as MOEGEN_RANKS says.
 func TestSoak(t *testing.T) {
-	m := gpus(t, 2)
+	ranks := 2
+	if text := os.Getenv("MOEGEN_RANKS"); text != "" {
+		var err error
+		if ranks, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("MOEGEN_RANKS=%q: want a number", text)
+		}
+	}
+	m := gpus(t, ranks)
 	text := pick(m, "hidden_dim: 1024\ntopk: 8\nnum_experts: 64\nmax_tokens: 32\nmax_prefill_tokens: 80\nsm_limit: 32\n",
 		"hidden_dim: 64\ntopk: 2\nnum_experts: 12\nmax_tokens: 8\nmax_prefill_tokens: 20\nsm_limit: 4\n")
-	s, err := spec.Parse("soak.yaml", []byte(text+"dtype: bf16\nep_size: 2\ntransports: [p2p]\n"))
+	s, err := spec.Parse("soak.yaml", fmt.Appendf(nil, "%sdtype: bf16\nep_size: %d\ntransports: [p2p]\n", text, ranks))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := soak.Config{
-		Spec: s, Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Seed: *soakSeed, For: *soakFor, Least: 30,
+		Spec: s, Devices: m.ranks(ranks), Share: m.oneGPU, Transport: moert.P2P, Seed: *soakSeed, For: *soakFor, Least: 30,
 		// The driver's heaps: what is lost a step would be more.
 		MemorySlack: pick(m, uint64(16<<20), 0),
 		Options:     []moert.Option{moert.WithLogger(quiet)},

@@ -36,7 +36,7 @@ func testHostNeverWaits(t *testing.T, m machine, transport moert.Transport) {
 	r := open(t, m, smallProgram(t), moert.WithTransport(transport))
 	r.good(t, 3) // libraries set themselves up at their first call
 	words, gates := make([]driver.HostMemory, 2), make([]driver.Function, 2)
-	for rank, d := range m.ranks() {
+	for rank, d := range m.ranks(2) {
 		h, err := d.AllocHost(64)
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +216,7 @@ func testMemory(t *testing.T, m machine) {
 func free(t testing.TB, m machine) []uint64 {
 	t.Helper()
 	var out []uint64
-	for _, d := range m.ranks() {
+	for _, d := range m.ranks(2) {
 		f, _, err := d.MemInfo()
 		if err != nil {
 			t.Fatal(err)

@@ -11,22 +11,20 @@ import (
 	"time"
 )
 
-// Environment variables of TestCampaign: how many processes to end, and from
-// which seed the moments are chosen.
+// Environment variables of TestCampaign: how many processes to end, of how many,
+// and from which seed the moments are chosen.
 const (
 	killsEnv = "MOEGEN_TEST_KILLS"
+	ranksEnv = "MOEGEN_TEST_RANKS"
 	seedEnv  = "MOEGEN_TEST_SEED"
 )
 
 // TestCampaign ends processes at random moments, in random ways. Every time the
 // survivors are told in time, give everything back, and form a group with a new
 // process that verifies what it exchanges. With MOEGEN_TEST_BACKEND=cuda it runs
-// on two GPUs.
+// on GPUs.
 func TestCampaign(t *testing.T) {
-	size, kills := 3, number(t, killsEnv, 10)
-	if os.Getenv(backendEnv) == "cuda" {
-		size = 2
-	}
+	size, kills := number(t, ranksEnv, 3), number(t, killsEnv, 10)
 	seed := uint64(number(t, seedEnv, int(time.Now().UnixNano()%1e6)))
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("%d kills from %s=%d", kills, seedEnv, seed)

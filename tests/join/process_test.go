@@ -72,7 +72,7 @@ func openBackend() (driver.Driver, error) {
 	if os.Getenv(backendEnv) == "cuda" {
 		return cuda.Open()
 	}
-	return emu.New(emu.Config{Devices: 3})
+	return emu.New(emu.Config{Devices: 8})
 }
 
 func (c *child) do(line string) (string, error) {
