@@ -374,14 +374,13 @@ var program = &moert.Program{
 	CountThreads: 32,
 	MaxBlocks:    32,
 	Plan: []moert.PlanRow{
-		{Tokens: 1, Low: true, Blocks: 4, Threads: 256},
+		{Tokens: 1, Low: true, Blocks: 16, Threads: 256},
 		{Tokens: 2, Low: true, Blocks: 8, Threads: 256},
 		{Tokens: 4, Low: true, Blocks: 15, Threads: 256},
 		{Tokens: 8, Low: true, Blocks: 30, Threads: 256},
 		{Tokens: 16, Low: true, Blocks: 30, Threads: 512},
 		{Tokens: 32, Low: true, Blocks: 32, Threads: 1024},
-		{Tokens: 64, Low: true, Blocks: 32, Threads: 896},
-		{Tokens: 128, Low: true, Blocks: 32, Threads: 512},
+		{Tokens: 128, Low: true, Blocks: 32, Threads: 896},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{

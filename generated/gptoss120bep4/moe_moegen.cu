@@ -1148,16 +1148,16 @@ extern "C" __global__ void __launch_bounds__(kLowThreads, 1)
 
 constexpr int kCombineUnroll = 2;  // units whose loads a thread has in flight
 
-// Adds up this rank's rows over all ranks. load(i, t) loads what they have at the
-// rows' i-th unit, and says whether that is there: otherwise it is asked again.
+// Adds up this rank's rows over all ranks, from this thread's unit i on. load(i, t)
+// loads what they have at the rows' i-th unit, and says whether that is there. If it
+// is not, sum_rows returns false, to be called again with the i that it left.
 // Consecutive threads take consecutive units.
 template <typename Terms, int kInFlight, typename Load>
-__device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUnit* out) {
+__device__ __forceinline__ bool sum_rows(const Group& g, Index& i, const Load& load, OutUnit* out) {
   const Index n = Index(g.control->step.count[g.rank]) * kUnits;
   const Index stride = Index(gridDim.x) * blockDim.x;
-  Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x;
 #pragma unroll 1
-  while (i < n) {
+  for (; i < n; i += kInFlight * stride) {
     Terms terms[kInFlight];
     bool there = true;
 #pragma unroll
@@ -1165,13 +1165,20 @@ __device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUn
       const Index j = i + u * stride;
       if (j < n) there = load(size_t(j), terms[u]) && there;
     }
-    if (!there) continue;
+    if (!there) return false;
 #pragma unroll
     for (int u = 0; u < kInFlight; ++u) {
       if (i + u * stride < n) out[i + u * stride] = terms[u].output();
     }
-    i += kInFlight * stride;
   }
+  return true;
+}
+
+// The same for a load that always has everything.
+template <typename Terms, int kInFlight, typename Load>
+__device__ __forceinline__ void sum_rows(const Group& g, const Load& load, OutUnit* out) {
+  Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x;
+  sum_rows<Terms, kInFlight>(g, i, load, out);
 }
 
 // ---- Combine: reduce-scatter-v of the experts' partial sums -----------------
@@ -1256,10 +1263,11 @@ static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 71110656, "the runt
 
 using LowTerms = RankTerms;
 
-__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit* from) {
+__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
 #pragma unroll
   for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
-    store_relaxed(reinterpret_cast<uint4*>(to) + i, sendable(reinterpret_cast<const uint4*>(from)[i]));
+    const uint4 p = make_uint4(v.w[4 * i], v.w[4 * i + 1], v.w[4 * i + 2], v.w[4 * i + 3]);
+    store_relaxed(reinterpret_cast<uint4*>(to) + i, sendable(p));
   }
 }
 
@@ -1293,20 +1301,35 @@ struct LowCombine {
   Index next;             // to push
   int missing = -1;       // the rank that was waited for in vain just now
 
+  // Ranks whose units are loaded at once: as registers allow.
+  static constexpr int kPushes = kRanks == 2 || sizeof(WireUnit) > sizeof(uint4) ? 1 : 2;
+
   __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
     return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
   }
 
   // Pushes this thread's next unit to every rank that has so many; false if
-  // none has.
+  // none has. kPushes ranks' are loaded before the first of them is stored: loads
+  // wait neither for each other nor behind what the link has to take.
   __device__ __forceinline__ bool push() {
     if (next >= most) return false;
     const Step& step = g.control->step;
-#pragma unroll 4
-    for (int k = 1; k < kRanks; ++k) {
-      const int r = rank_after(g, k);
-      const uint32_t count = step.count[r], to = step.offset[r];
-      if (next < Index(count) * kUnits) push_unit(staging(r, g.rank) + next, partial + size_t(to) * kUnits + next);
+#pragma unroll(kRanks <= 3 ? kRanks : 1)
+    for (int first = 1; first < kRanks; first += kPushes) {
+      WireUnit v[kPushes];
+      bool has[kPushes];
+#pragma unroll
+      for (int k = 0; k < kPushes; ++k) {
+        has[k] = first + k < kRanks;
+        const int r = rank_after(g, has[k] ? first + k : 0);
+        const uint32_t count = step.count[r], offset = step.offset[r];
+        has[k] = has[k] && next < Index(count) * kUnits;
+        if (has[k]) v[k] = partial[size_t(offset) * kUnits + next];
+      }
+#pragma unroll
+      for (int k = 0; k < kPushes; ++k) {
+        if (has[k]) push_unit(staging(rank_after(g, first + k), g.rank) + next, v[k]);
+      }
     }
     next += Index(gridDim.x) * blockDim.x;
     return true;
@@ -1314,13 +1337,12 @@ struct LowCombine {
 
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it. False if some has not
-  // come: it is called again, and looks at the clock then. Once the wait is over it
+  // come: then it is called again after a look at the clock. Once the wait is over it
   // goes on without. In front of the first ranks' goes this thread's next push,
   // and in front of that the load of its own: loads behind stores to a peer wait
   // until the link has taken those.
   template <int kBatch>
   __device__ __forceinline__ bool receive(size_t i, int first, WireUnit (&v)[kBatch]) {
-    if (missing >= 0 && !wait.over) wait.look(missing);
     WireUnit own = {}, *here[kBatch];
     if (first <= g.rank && g.rank < first + kBatch) own = partial[size_t(offset) * kUnits + i];
     if (first == 0) push();
@@ -1384,11 +1406,17 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   launch_next();
 
   const auto load = [&](size_t i, LowTerms& t) { return t.load(LowFetch{c, i}); };
-  sum_rows<LowTerms, 1>(g, load, out);
+  Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x;
+  // As in dispatch: goes on until something has not come, or all has.
+  const auto come = [&]() -> int {
+    if (!sum_rows<LowTerms, 1>(g, i, load, out)) return c.missing;
 #pragma unroll 1
-  while (c.push()) {
-  }
-  for (int missing; (missing = poll_header(g, kLowCombineHeaders, epoch)) >= 0 && !wait.over;) wait.look(missing);
+    while (c.push()) {
+    }
+    return poll_header(g, kLowCombineHeaders, epoch);
+  };
+#pragma unroll 1
+  for (int missing; (missing = come()) >= 0 && !wait.over;) wait.look(missing);
   wait.end();
 }
 

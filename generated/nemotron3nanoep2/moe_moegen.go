@@ -382,9 +382,8 @@ var program = &moert.Program{
 		{Tokens: 16, Low: true, Blocks: 23, Threads: 256},
 		{Tokens: 32, Low: true, Blocks: 23, Threads: 512},
 		{Tokens: 64, Low: true, Blocks: 32, Threads: 1024},
-		{Tokens: 128, Low: true, Blocks: 32, Threads: 512},
-		{Tokens: 256, Low: true, Blocks: 32, Threads: 896},
-		{Tokens: 512, Low: true, Blocks: 24, Threads: 1024},
+		{Tokens: 128, Low: true, Blocks: 32, Threads: 672},
+		{Tokens: 512, Low: true, Blocks: 32, Threads: 896},
 		{Tokens: 1024, Low: true, Blocks: 32, Threads: 1024},
 	},
 	Layout: moert.Layout{

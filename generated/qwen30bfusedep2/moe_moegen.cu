@@ -1245,8 +1245,7 @@ __device__ __forceinline__ void sum_units(const Load& load, const Epilogue& e, s
   for (int u = 0; u < kInFlight; ++u) {
     const int unit = (k + u) * kThreads + threadIdx.x;
     if (unit >= kUnits) continue;
-    while (!load(first + unit, terms[u])) {
-    }
+    load(first + unit, terms[u]);
     operands[u].load(e, first + unit);
   }
 #pragma unroll
@@ -1258,7 +1257,7 @@ __device__ __forceinline__ void sum_units(const Load& load, const Epilogue& e, s
 }
 
 // Adds up this rank's rows over all ranks, a row a block. load(i, t) loads what
-// they have at the rows' i-th unit, and says whether that is there.
+// they have at the rows' i-th unit.
 template <typename Terms, int kInFlight, typename Load>
 __device__ __forceinline__ void sum_rows(const Group& g, const Load& load, const Epilogue& e) {
   const Index rows = g.control->step.count[g.rank];
@@ -1382,10 +1381,11 @@ static_assert(kLowCombine + 2 * kRanks * kLowCombineBytes <= 25495552, "the runt
 
 using LowTerms = RankTerms;
 
-__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit* from) {
+__device__ __forceinline__ void push_unit(WireUnit* to, const WireUnit& v) {
 #pragma unroll
   for (int i = 0; i < int(sizeof(WireUnit) / sizeof(uint4)); ++i) {
-    store_relaxed(reinterpret_cast<uint4*>(to) + i, sendable(reinterpret_cast<const uint4*>(from)[i]));
+    const uint4 p = make_uint4(v.w[4 * i], v.w[4 * i + 1], v.w[4 * i + 2], v.w[4 * i + 3]);
+    store_relaxed(reinterpret_cast<uint4*>(to) + i, sendable(p));
   }
 }
 
@@ -1419,20 +1419,35 @@ struct LowCombine {
   Index next;             // to push
   int missing = -1;       // the rank that was waited for in vain just now
 
+  // Ranks whose units are loaded at once: as registers allow.
+  static constexpr int kPushes = kRanks == 2 || sizeof(WireUnit) > sizeof(uint4) ? 1 : 2;
+
   __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
     return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
   }
 
   // Pushes this thread's next unit to every rank that has so many; false if
-  // none has.
+  // none has. kPushes ranks' are loaded before the first of them is stored: loads
+  // wait neither for each other nor behind what the link has to take.
   __device__ __forceinline__ bool push() {
     if (next >= most) return false;
     const Step& step = g.control->step;
-#pragma unroll 4
-    for (int k = 1; k < kRanks; ++k) {
-      const int r = rank_after(g, k);
-      const uint32_t count = step.count[r], to = step.offset[r];
-      if (next < Index(count) * kUnits) push_unit(staging(r, g.rank) + next, partial + size_t(to) * kUnits + next);
+#pragma unroll(kRanks <= 3 ? kRanks : 1)
+    for (int first = 1; first < kRanks; first += kPushes) {
+      WireUnit v[kPushes];
+      bool has[kPushes];
+#pragma unroll
+      for (int k = 0; k < kPushes; ++k) {
+        has[k] = first + k < kRanks;
+        const int r = rank_after(g, has[k] ? first + k : 0);
+        const uint32_t count = step.count[r], offset = step.offset[r];
+        has[k] = has[k] && next < Index(count) * kUnits;
+        if (has[k]) v[k] = partial[size_t(offset) * kUnits + next];
+      }
+#pragma unroll
+      for (int k = 0; k < kPushes; ++k) {
+        if (has[k]) push_unit(staging(rank_after(g, first + k), g.rank) + next, v[k]);
+      }
     }
     next += Index(gridDim.x) * blockDim.x;
     return true;
@@ -1440,11 +1455,10 @@ struct LowCombine {
 
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it. False if some has not
-  // come: it is called again, and looks at the clock then. Once the wait is over it
+  // come: then it is called again after a look at the clock. Once the wait is over it
   // goes on without.
   template <int kBatch>
   __device__ __forceinline__ bool receive(size_t i, int first, WireUnit (&v)[kBatch]) {
-    if (missing >= 0 && !wait.over) wait.look(missing);
     WireUnit own = {}, *here[kBatch];
     if (first <= g.rank && g.rank < first + kBatch) own = partial[size_t(offset) * kUnits + i];
 #pragma unroll
@@ -1483,7 +1497,8 @@ struct LowFetch {
 
   template <int kBatch>
   __device__ __forceinline__ bool operator()(int first, WireUnit (&v)[kBatch]) const {
-    return c.receive(i, first, v);
+    while (!c.receive(i, first, v)) c.wait.look(c.missing);
+    return true;
   }
 };
 
@@ -1512,7 +1527,9 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
 
   const auto load = [&](size_t i, LowTerms& t) { return t.load(LowFetch{c, i}); };
   sum_rows<LowTerms, 1>(g, load, e);
-  for (int missing; (missing = poll_header(g, kLowCombineHeaders, epoch)) >= 0 && !wait.over;) wait.look(missing);
+  const auto come = [&]() { return poll_header(g, kLowCombineHeaders, epoch); };
+#pragma unroll 1
+  for (int missing; (missing = come()) >= 0 && !wait.over;) wait.look(missing);
   wait.end();
 }
 

@@ -22,6 +22,7 @@ type experiment struct {
 	Expect   string
 	Tokens   []int
 	SMs      int
+	Ranks    int
 	Variants []variant
 }
 
@@ -45,11 +46,11 @@ func experiments(t testing.TB) []experiment {
 // spec is the shape that variants are measured with, smaller on the emulator.
 func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	t.Helper()
-	sms, hidden, most := cmp.Or(x.SMs, 132), 7168, x.Tokens[len(x.Tokens)-1]
+	ranks, sms, hidden, most := cmp.Or(x.Ranks, 2), cmp.Or(x.SMs, 132), 7168, x.Tokens[len(x.Tokens)-1]
 	if small {
 		sms, hidden, most = 4, 1024, 16
 	}
-	text := fmt.Sprintf("hidden_dim: %d\ntopk: 8\ndtype: bf16\nep_size: 2\nmax_tokens: %d\nsm_limit: %d\ntransports: [p2p]\n", hidden, most, sms)
+	text := fmt.Sprintf("hidden_dim: %d\ntopk: 8\ndtype: bf16\nep_size: %d\nmax_tokens: %d\nsm_limit: %d\ntransports: [p2p]\n", hidden, ranks, most, sms)
 	s, err := spec.Parse("variants.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -94,18 +95,19 @@ func TestVariantsApply(t *testing.T) {
 // TestVariants measures variants of the kernels beside those as they are, which
 // come first and last.
 func TestVariants(t *testing.T) {
-	m := gpus(t, 2)
 	for i, x := range experiments(t) {
 		t.Run(x.Variants[0].Name, func(t *testing.T) {
+			ranks := cmp.Or(x.Ranks, 2)
+			m := gpus(t, ranks)
 			s := x.spec(t, !m.real)
 			var versions []bench.Version
 			for _, v := range append(append([]variant{{Name: "as they are"}}, x.Variants...), variant{Name: "as they are, again"}) {
 				versions = append(versions, bench.Version{Name: v.Name, Config: bench.Config{
-					Spec: s, Program: v.of(t, s), Devices: m.ranks(), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
+					Spec: s, Program: v.of(t, s), Devices: m.ranks(ranks), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
 					Options: []moert.Option{moert.WithLogger(quiet)},
 				}})
 			}
-			list, err := bench.Alternate(t.Context(), pick(m, x.Tokens, []int{1, 16}), pick(m, 9, 1), versions...)
+			list, err := bench.Alternate(t.Context(), pick(m, x.Tokens, []int{1, 16}), pick(m, 5, 1), versions...)
 			writeResult(t, fmt.Sprintf("variants-%d.json", i+1), list)
 			if err != nil {
 				t.Fatal(err)
