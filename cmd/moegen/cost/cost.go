@@ -3,10 +3,10 @@
 //
 // An exchange of one phase takes a start, whatever its size, and then as long as
 // its bytes need at some rate. Both are fitted, for each way to do it, to times
-// that were measured on two GPUs; how far the fit is from them is told with it.
-// More GPUs are an extrapolation: each GPU's link carries what it sends to all
-// peers, starts stay what they are. Multicast has never been measured: its bytes
-// are those that a GPU receives, its start that of protocol bulk over p2p.
+// that were measured on two GPUs and on four; how far the fit is from them is told
+// with it. Other numbers of GPUs are an extrapolation: starts grow with the peers as
+// they do from one to three, rates are those of four GPUs. Multicast has never been
+// measured: it is taken for p2p, whose bytes a GPU receives as well.
 package cost
 
 import "math"
@@ -51,7 +51,7 @@ type measurements struct {
 	points [2][]point // of dispatch and of combine
 }
 
-// points are times with so many tokens a rank, of which each sends so many bytes.
+// points are times with so many tokens a rank, for each of which it sends row bytes.
 func points(row int, tokens []int, us ...float64) []point {
 	list := make([]point, len(us))
 	for i := range us {
@@ -68,26 +68,53 @@ const (
 	lowRow      = combineRow + 2*2*8*4
 )
 
-var (
-	tokens     = []int{1, 8, 64, 256, 1024}
-	bulkTokens = []int{1, 8, 64, 256, 2048}
-)
-
-// measured holds what is known: docs/measurements.md, run 22; for bulk bench's rows
-// of 2048 tokens and TestFP8's of bf16.
-var measured = map[Way]measurements{
-	LL: {"moegen bench on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(lowRow, tokens, 2.00, 2.35, 4.62, 12.39, 44.41), points(combineRow, tokens, 2.18, 2.57, 4.83, 12.55, 44.50)}},
-	Bulk: {"moegen's kernels on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(dispatchRow, bulkTokens, 3.06, 3.33, 5.82, 13.63, 86.15), points(combineRow, bulkTokens, 3.42, 3.71, 6.11, 14.33, 93.43)}},
-	NCCL: {"NCCL 2.28.9 on two NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
-		points(dispatchRow, tokens, 7.18, 10.07, 18.67, 32.76, 81.12), points(combineRow, tokens, 5.96, 6.55, 13.74, 29.32, 81.22)}},
+// measured holds what is known, of two GPUs and of four: docs/measurements.md. Bulk's
+// times up to 256 tokens are TestFP8's of bf16, the others moegen bench's. Of four
+// GPUs those of ll are of the grids that the built-in plan takes now.
+var measured = map[Way]map[int]measurements{
+	LL: {
+		2: {"moegen bench on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(lowRow, []int{1, 8, 64, 256, 1024}, 2.02, 2.33, 4.61, 12.41, 44.36),
+			points(combineRow, []int{1, 8, 64, 256, 1024}, 2.09, 2.40, 4.69, 12.50, 44.57)}},
+		4: {"moegen's kernels on four NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(3*lowRow, []int{1, 8, 64, 128}, 2.29, 3.07, 10.36, 18.45),
+			points(3*combineRow, []int{1, 8, 64, 128}, 2.67, 3.44, 10.46, 18.59)}},
+	},
+	Bulk: {
+		2: {"moegen's kernels on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(dispatchRow, []int{1, 8, 64, 256, 2048}, 3.09, 3.32, 5.79, 13.57, 85.92),
+			points(combineRow, []int{1, 8, 64, 256, 2048}, 3.43, 3.73, 6.14, 14.38, 93.48)}},
+		4: {"moegen bench on four NVIDIA H200, hidden 7168 bf16, 1024 tokens and more, 2026-11-26", [2][]point{
+			points(3*dispatchRow, []int{1024, 2048, 4096}, 131.89, 259.04, 513.47),
+			points(3*combineRow, []int{1024, 2048, 4096}, 141.00, 277.41, 550.12)}},
+	},
+	NCCL: {
+		2: {"NCCL 2.28.9 on two NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(dispatchRow, []int{1, 8, 64, 256, 1024}, 7.48, 9.87, 18.58, 32.79, 80.92),
+			points(combineRow, []int{1, 8, 64, 256, 1024}, 6.10, 6.64, 13.63, 28.89, 81.42)}},
+		4: {"NCCL 2.28.9 on four NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(3*dispatchRow, []int{1, 8, 64, 256, 1024}, 14.32, 15.29, 37.05, 58.56, 165.82),
+			points(3*combineRow, []int{1, 8, 64, 256, 1024}, 8.11, 8.90, 31.60, 52.24, 166.78)}},
+	},
 }
 
-// Of returns the model of a way to do an operation.
-func Of(w Way, o Operation) Model {
-	m := fit(measured[w].points[o])
-	m.On = measured[w].on
+// Of returns the model of a way to do an operation among so many ranks.
+func Of(w Way, o Operation, ranks int) Model {
+	of := func(n int) Model {
+		m := fit(measured[w][n].points[o])
+		m.On = measured[w][n].on
+		return m
+	}
+	two, four := of(2), of(4)
+	switch {
+	case ranks <= 2:
+		return two
+	case ranks == 4:
+		return four
+	}
+	m := four
+	m.Start = two.Start + (four.Start-two.Start)/2*float64(ranks-2)
+	m.On = "extrapolated: " + m.On
 	return m
 }
 

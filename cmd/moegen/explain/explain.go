@@ -241,8 +241,8 @@ func (x *Explanation) predict(s *spec.Spec) {
 			used[way] = true
 			sent := x.Wire.Peers * tokens
 			p.Times[string(t)] = Timing{
-				Dispatch: cost.Of(way, cost.Dispatch).Predict(sent * (s.PayloadRowBytes() + small)),
-				Combine:  cost.Of(way, cost.Combine).Predict(sent * x.Wire.Reduce),
+				Dispatch: cost.Of(way, cost.Dispatch, s.EPSize).Predict(sent * (s.PayloadRowBytes() + small)),
+				Combine:  cost.Of(way, cost.Combine, s.EPSize).Predict(sent * x.Wire.Reduce),
 			}
 		}
 		x.Predictions = append(x.Predictions, p)
@@ -252,7 +252,7 @@ func (x *Explanation) predict(s *spec.Spec) {
 	}
 	for _, way := range []cost.Way{cost.LL, cost.Bulk, cost.NCCL} {
 		if used[way] {
-			x.Models = append(x.Models, Model{way, cost.Of(way, cost.Dispatch), cost.Of(way, cost.Combine)})
+			x.Models = append(x.Models, Model{way, cost.Of(way, cost.Dispatch, s.EPSize), cost.Of(way, cost.Combine, s.EPSize)})
 		}
 	}
 }

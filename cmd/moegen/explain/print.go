@@ -110,8 +110,8 @@ func (x *Explanation) printPredictions(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(w, "  The models are of each size's best grid; with sm_limit %d it may have fewer blocks.\n", x.SMLimit)
-	if x.Wire.Peers > 1 {
-		fmt.Fprintln(w, "  All measurements are of two GPUs: more are an extrapolation, bytes times peers.")
+	if x.Wire.Peers != 1 && x.Wire.Peers != 3 {
+		fmt.Fprintln(w, "  Measurements are of two and of four GPUs: others are an extrapolation, with starts that grow with the peers.")
 	}
 }
 
