@@ -483,6 +483,14 @@ __device__ __forceinline__ uint32_t load_relaxed(const uint32_t* p) {
   return v;
 }
 
+// Whether peer has begun the operation: its header is there.
+__device__ __forceinline__ bool has_begun(const Group& g, size_t headers, int peer, uint32_t epoch) {
+  const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
+  return int32_t(load_relaxed(header) - epoch) >= 0;
+}
+
+constexpr uint64_t kMostGraceNs = 500000000;
+
 // All waits of a thread in one operation: what has not come after the timeout
 // fails the group. A thread polls for a thing kPollsPerCheck times, and if it has
 // not come, looks at the clock and comes again. The look is not where it polls:
@@ -498,13 +506,19 @@ struct LowWait {
   bool over = false;  // this thread waits for nothing more
 
   // Looks at the clock, and whether the group has failed: after kPollsPerCheck polls
-  // in vain for something of peer.
+  // in vain for something of peer. A peer that has not begun this operation may be
+  // waiting in the one before it, for the rank that is to blame: it gets an eighth
+  // more, so that it is the one to say so.
   __device__ __forceinline__ void look(int peer) {
     const uint64_t now = global_timer();
     if (began == 0) began = now;
     missing = peer;
     slow = now - began > kSlowNs;
-    over = now >= began + g.control->timeout_ns || load_relaxed(failure_word(g, g.rank)) != 0;
+    uint64_t patience = g.control->timeout_ns;
+    if (!has_begun(g, phase == kPhaseDispatch ? kLowDispatchHeaders : kLowCombineHeaders, peer, epoch)) {
+      patience += min(patience / 8, kMostGraceNs);
+    }
+    over = now >= began + patience || load_relaxed(failure_word(g, g.rank)) != 0;
   }
 
   // Tells of what went wrong. After the thread's last wait.
@@ -555,13 +569,11 @@ __device__ __forceinline__ void send_header(const Group& g, size_t headers, uint
 // rank that has not sent it, or -1.
 __device__ __forceinline__ int poll_header(const Group& g, size_t headers, uint32_t epoch) {
   if (!has_header()) return -1;
-  const int peer = header_peer();
-  const uint32_t* const header = reinterpret_cast<const uint32_t*>(g.symm[g.rank] + headers) + peer;
 #pragma unroll 1
   for (uint32_t polls = 0; polls < kPollsPerCheck; ++polls) {
-    if (int32_t(load_relaxed(header) - epoch) >= 0) return -1;
+    if (has_begun(g, headers, header_peer(), epoch)) return -1;
   }
-  return peer;
+  return header_peer();
 }
 
 // Polls the packs of kBatch ranks, all at once, until every word of every pack is
@@ -1135,13 +1147,15 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   // Once the wait is over it goes on without: others get all that they wait for.
   const auto come = [&]() -> int {
     int missing = -1;
+    bool again = true;  // if this is not the first round of packs, it comes again
 #pragma unroll 1
     while (receive < packs || j < words) {
       if (receive < packs) {
-        if (first == 1 && push < pushes) {
+        if ((first == 1 || again) && push < pushes) {  // nobody waits for what it keeps back
           d.push(push, load_given(from.hidden, push), mine);
           push += total;
         }
+        again = false;
         missing = d.receive(receive, first);
         if (missing >= 0 && !wait.over) return missing;
         first += LowDispatch::kBatch;
@@ -1379,14 +1393,15 @@ struct LowCombine {
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
   // what comes from others, all at once, and forgets it. False if some has not
   // come: then it is called again after a look at the clock. Once the wait is over it
-  // goes on without. In front of the first ranks' goes this thread's next push,
-  // and in front of that the load of its own: loads behind stores to a peer wait
-  // until the link has taken those.
+  // goes on without. In front of the first ranks', and of what is asked for again,
+  // goes this thread's next push, so that nobody waits for what it keeps back; and in
+  // front of that the load of its own: loads behind stores to a peer wait until the
+  // link has taken those.
   template <int kBatch>
   __device__ __forceinline__ bool receive(size_t i, int first, WireUnit (&v)[kBatch]) {
     WireUnit own = {}, *here[kBatch];
     if (first <= g.rank && g.rank < first + kBatch) own = partial[size_t(offset) * kUnits + i];
-    if (first == 0) push();
+    if (first == 0 || missing >= 0) push();
 #pragma unroll
     for (int b = 0; b < kBatch; ++b) {
       const int r = first + b;
