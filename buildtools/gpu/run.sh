@@ -32,7 +32,7 @@ kills $((kills * 4)) processes that are ended at random; survivors go on
 soak $((soak + 15)) random steps of every kind, verified; leaks, drift
 deadline       30 what the check of deadlines costs
 fp8            30 dispatch in fp8 beside bf16
-variants       60 kernels that were thought of beside those that are
+variants      150 kernels that were thought of beside those that are
 latency        25 deepseek-v3 beside NCCL and the link
 steps          45 the host never waits, launches, memory, a missing rank
 bench          95 bench.sh: three models, with JSON and plots

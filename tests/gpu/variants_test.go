@@ -23,11 +23,13 @@ type experiment struct {
 	Tokens   []int
 	SMs      int
 	Ranks    int
+	Spec     string
 	Variants []variant
 }
 
 type variant struct {
 	Name    string
+	Wrong   bool
 	Threads int
 	Edits   []struct{ From, To string }
 }
@@ -50,7 +52,7 @@ func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	if small {
 		sms, hidden, most = 4, 1024, 16
 	}
-	text := fmt.Sprintf("hidden_dim: %d\ntopk: 8\ndtype: bf16\nep_size: %d\nmax_tokens: %d\nsm_limit: %d\ntransports: [p2p]\n", hidden, ranks, most, sms)
+	text := fmt.Sprintf("hidden_dim: %d\ntopk: 8\ndtype: bf16\nep_size: %d\nmax_tokens: %d\nsm_limit: %d\ntransports: [p2p]\n%s", hidden, ranks, most, sms, x.Spec)
 	s, err := spec.Parse("variants.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +104,7 @@ func TestVariants(t *testing.T) {
 			s := x.spec(t, !m.real)
 			var versions []bench.Version
 			for _, v := range append(append([]variant{{Name: "as they are"}}, x.Variants...), variant{Name: "as they are, again"}) {
-				versions = append(versions, bench.Version{Name: v.Name, Config: bench.Config{
+				versions = append(versions, bench.Version{Name: v.Name, Wrong: v.Wrong, Config: bench.Config{
 					Spec: s, Program: v.of(t, s), Devices: m.ranks(ranks), Share: m.oneGPU, Transport: moert.P2P, Layers: 1,
 					Options: []moert.Option{moert.WithLogger(quiet)},
 				}})

@@ -9,7 +9,7 @@ import (
 
 func TestAlternate(t *testing.T) {
 	c := config(t)
-	list, err := Alternate(t.Context(), []int{1, 8}, 3, Version{"a", c}, Version{"b", c})
+	list, err := Alternate(t.Context(), []int{1, 8}, 3, Version{Name: "a", Config: c}, Version{Name: "b", Config: c})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestAlternate(t *testing.T) {
 
 	over := c
 	over.Transport = moert.NCCL
-	if _, err := Alternate(t.Context(), []int{1}, 1, Version{"c", over}); err == nil || !strings.Contains(err.Error(), "c, 1 tokens, measuring: over nccl") {
+	if _, err := Alternate(t.Context(), []int{1}, 1, Version{Name: "c", Config: over}); err == nil || !strings.Contains(err.Error(), "c, 1 tokens, measuring: over nccl") {
 		t.Error(err)
 	}
 }

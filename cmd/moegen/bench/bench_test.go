@@ -98,8 +98,15 @@ func TestVerifies(t *testing.T) {
 	}
 	c.Program.Source = bytes.Replace(c.Program.Source, right, []byte("(to) = Word(line) + 1;"), 1)
 	_, err := Run(t.Context(), c)
-	if err == nil || !strings.Contains(err.Error(), "1 tokens: before measuring: rank 0 got wrong results with 1 tokens: layer 0: gathered routing") {
+	const wrong = "rank 0 got wrong results with 1 tokens: layer 0: gathered routing"
+	if err == nil || !strings.Contains(err.Error(), "1 tokens: before measuring: "+wrong) {
 		t.Error(err)
+	}
+	if _, err := Alternate(t.Context(), []int{1}, 1, Version{Name: "a", Config: c}); err == nil || !strings.Contains(err.Error(), wrong) {
+		t.Error(err)
+	}
+	if _, err := Alternate(t.Context(), []int{1}, 1, Version{Name: "a", Config: c, Wrong: true}); err != nil {
+		t.Errorf("what is known to be wrong is verified: %v", err)
 	}
 }
 
