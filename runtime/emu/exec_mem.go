@@ -209,12 +209,23 @@ func execLoad(w *warp, s *split, in *inst, mask uint32) bool {
 	if m.strong {
 		i := lane(mask)
 		s.saw(in, a[i]+m.off, w.regs[m.regs[0]][i])
-		return w.next(s, w.poll(s, pollKey(s.pc, a[i]+m.off), h))
+		return w.next(s, w.poll(s, lanesKey(s.pc, mask, &a), h))
 	}
 	return true
 }
 
 func pollKey(pc int, addr uint64) uint64 { return (uint64(pc)<<48 ^ addr) * hashMul }
+
+// lanesKey is the key of a poll that several lanes make at once. Other lanes, or
+// other places, are another poll, not the same one that sees something new: lanes
+// that wait for different things meet in ever new groups.
+func lanesKey(pc int, mask uint32, a *vec) uint64 {
+	h := uint64(mask)
+	for k := mask; k != 0; k &= k - 1 {
+		h = (h ^ a[lane(k)]) * hashMul
+	}
+	return pollKey(pc, h)
+}
 
 func execStore(w *warp, s *split, in *inst, mask uint32) bool {
 	m := in.mem

@@ -147,7 +147,7 @@ func (l *lowerer) lowerAtom(out *inst, in *ptx.Instr, size int) bool {
 		}
 		// A lock that is still taken, or the like: it is a poll.
 		s.saw(in, a[lane(mask)]+m.off, last)
-		return w.next(s, w.poll(s, pollKey(s.pc, a[lane(mask)]+m.off), h))
+		return w.next(s, w.poll(s, lanesKey(s.pc, mask, &a), h))
 	}
 	return true
 }

@@ -84,7 +84,7 @@ func (l *lowerer) lowerMultimem(out *inst, in *ptx.Instr, size int) bool {
 		}
 		w.noteAccess(in, m, ReadAccess, mask, &a)
 		if m.strong {
-			return w.next(s, w.poll(s, pollKey(s.pc, a[lane(mask)]+m.off), h))
+			return w.next(s, w.poll(s, lanesKey(s.pc, mask, &a), h))
 		}
 		return true
 	}
@@ -160,7 +160,7 @@ func reduceBF16x8(w *warp, s *split, in *inst, mask uint32) bool {
 	}
 	w.noteAccess(in, m, ReadAccess, mask, &a)
 	if m.strong {
-		return w.next(s, w.poll(s, pollKey(s.pc, a[lane(mask)]+m.off), h))
+		return w.next(s, w.poll(s, lanesKey(s.pc, mask, &a), h))
 	}
 	return true
 }

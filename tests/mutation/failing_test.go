@@ -344,7 +344,7 @@ func absentFrom(name string, epoch uint64, phase moert.Phase, w way, there sent)
 			return verdict{byData, err.Error()}
 		}
 		for id := range y.last() {
-			if err := errors.Join(waited(id, took[id], r.patience(0)), y.afterwards(id, phase, want)); err != nil {
+			if err := errors.Join(waited(id, took[id], w.waits(phase, there, r.patience(0))), y.afterwards(id, phase, want)); err != nil {
 				return verdict{byData, err.Error()}
 			}
 		}
@@ -387,6 +387,15 @@ func (y *try) afterwards(id int, phase moert.Phase, want word) error {
 	return err
 }
 
+// waits is how long a rank waits in a phase for one that has sent so much: with
+// protocol ll an eighth longer for one that has not begun the operation.
+func (w way) waits(phase moert.Phase, there sent, patience time.Duration) time.Duration {
+	if w.low && phase != moert.PhaseCounts && !there.header {
+		return patience + patience/8
+	}
+	return patience
+}
+
 // hastily is absent where ranks give up before a wait counts as a slow one.
 func hastily(phase moert.Phase, w way) scenario {
 	s := absent(phase, w)
@@ -412,7 +421,7 @@ func alone(phase moert.Phase, w way) scenario {
 		if err := y.setBlocks(1); err != nil {
 			return classify(err)
 		}
-		return y.gaveUp(phase, missing, true_)
+		return y.gaveUp(phase, missing, sent{}, true_)
 	}}
 }
 
@@ -438,11 +447,11 @@ func togetherFrom(name string, phase moert.Phase, w way, there sent) scenario {
 		if err := errors.Join(y.setBlocks(2), y.fakeRows(phase, there, y.last())); err != nil {
 			return classify(err)
 		}
-		return y.gaveUp(phase, []int{y.last()}, true_)
+		return y.gaveUp(phase, []int{y.last()}, there, true_)
 	}}
 }
 
-func (y *try) gaveUp(phase moert.Phase, missing []int, true_ []word) verdict {
+func (y *try) gaveUp(phase moert.Phase, missing []int, there sent, true_ []word) verdict {
 	took, v := y.without(phase, missing...)
 	if v.kind != "" {
 		return v
@@ -452,7 +461,7 @@ func (y *try) gaveUp(phase moert.Phase, missing []int, true_ []word) verdict {
 		return verdict{byData, err.Error()}
 	}
 	for id, d := range took {
-		if err := waited(id, d, y.r.patience(id)); err != nil {
+		if err := waited(id, d, y.waits(phase, there, y.r.patience(id))); err != nil {
 			return verdict{byData, err.Error()}
 		}
 	}
