@@ -87,7 +87,9 @@ type Spec struct {
 	// (its number of blocks), 1..132. Default 32. A plan of moegen tune is for one.
 	SMLimit int
 
-	// Timeout bounds every wait for a peer, 1ms..10m. Default 2s.
+	// Timeout bounds every wait for a peer, 1ms..10m. Default 2s. With protocol ll a
+	// peer that has not even begun the operation gets an eighth more, half a second
+	// at most: it may itself be waiting, for the rank that is to blame.
 	Timeout time.Duration
 
 	// Plan says how to launch, where [Load] found a file that says so beside the
