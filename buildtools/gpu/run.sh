@@ -7,7 +7,7 @@
 #   MOEGEN_STEPS="soak fp8"    runs only these
 #   MOEGEN_SOAK_SECONDS=1800   how long the soak goes on (60)
 #   MOEGEN_TEST_KILLS=200      how many processes are ended (100)
-#   MOEGEN_RANKS=4             how many GPUs generated, kills, bench, tune, procs and torchrun take (2)
+#   MOEGEN_RANKS=4             how many GPUs soak, kills, bench, tune, generated, procs and torchrun take (2)
 #   MOEGEN_SCHEDULES=1000      how many schedules the emulator explores (1000)
 #   MOEGEN_FIRST_SEED=0        the first of their seeds (0)
 #   MOEGEN_CORES=26            how many cores schedules and mutants take (all)

@@ -10,9 +10,9 @@ import (
 
 // fastScheduler runs blocks on several workers. Blocks that can do something
 // come first, in turn; blocks that were last seen to spin are polled when there are
-// no others, and now and then, since what others do may be to wait for them. If all of them have been polled since anything last
-// happened, the system stalls: workers then sleep between polls, and virtual
-// time follows real time.
+// no others, and now and then, since what others do may be to wait for them. If
+// all of them have been polled since anything last happened, the system stalls:
+// workers then sleep between polls, and virtual time follows real time.
 type fastScheduler struct {
 	graphState
 	ready   []task
@@ -23,7 +23,7 @@ type fastScheduler struct {
 	running int // workers that run anything
 	polling bool
 	burst   int // polls until the next sleep, while nothing happens
-	turns   int // of ready tasks, since a spinning block was polled among them
+	turns   int // tasks taken since a spinning block was last polled in its turn
 	stopped bool
 
 	count    uint64 // progress
@@ -41,7 +41,8 @@ const (
 	// process was suspended.
 	maxTick = 100 * time.Millisecond
 	rounds  = 2
-	// maxTurns is how many ready tasks are run before a spinning block is polled.
+	// maxTurns is how many tasks are taken until a spinning block is polled though
+	// others are ready.
 	maxTurns = 256
 )
 
