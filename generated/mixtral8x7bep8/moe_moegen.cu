@@ -1117,13 +1117,13 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
   const LowDispatch d{g, from, step, counts, epoch};
   LowWait wait{g, kPhaseDispatch, epoch};
-  send_header(g, kLowDispatchHeaders, epoch, failure);
   Turn turn = {};
   if (kFirst) turn = send_counts(g, bring);
   const Index pushes = rows * kHiddenPacks;
   uint4 own = {};
   if (push < pushes) own = d.push(push, given, nullptr);  // where it goes here is not known yet
   d.push_small(rows, word);
+  send_header(g, kLowDispatchHeaders, epoch, failure);  // it is awaited last, too
   if (kFirst) {
     const bool alive = receive_counts(g, bring, turn, &step, counts);
     if (blockIdx.x == 0 && threadIdx.x == 0) g.control->step = step;
@@ -1356,38 +1356,49 @@ struct LowCombine {
   Index next;             // to push
   int missing = -1;       // the rank that was waited for in vain just now
 
-  // Ranks whose units are loaded at once: as registers allow.
-  static constexpr int kPushes = kRanks == 2 || sizeof(WireUnit) > sizeof(uint4) ? 1 : 2;
+  // Whether registers allow the first push to load all ranks' units at once.
+  static constexpr bool kAllAtOnce = (kRanks - 1) * sizeof(WireUnit) <= 7 * sizeof(uint4);
+
+  // How many tokens the k-th rank after this one has, and where theirs begin.
+  struct Part {
+    uint32_t count, offset;
+  };
+  __device__ __forceinline__ Part part(int k) const {
+    const Step& step = g.control->step;
+    const int r = rank_after(g, k);
+    return {step.count[r], step.offset[r]};
+  }
 
   __device__ __forceinline__ WireUnit* staging(int rank, int from) const {
     return reinterpret_cast<WireUnit*>(g.symm[rank] + low_buffer(kLowCombine, kLowCombineBytes, wait.epoch, from));
   }
 
   // Pushes this thread's next unit to every rank that has so many; false if
-  // none has. kPushes ranks' are loaded before the first of them is stored: loads
-  // wait neither for each other nor behind what the link has to take.
-  __device__ __forceinline__ bool push() {
+  // none has. kAtOnce ranks' are loaded before the first of them is stored: then
+  // they wait neither for each other nor behind what the link has to take.
+  template <int kAtOnce, typename PartOf>
+  __device__ __forceinline__ bool push(const PartOf& part_of) {
     if (next >= most) return false;
-    const Step& step = g.control->step;
 #pragma unroll(kRanks <= 3 ? kRanks : 1)
-    for (int first = 1; first < kRanks; first += kPushes) {
-      WireUnit v[kPushes];
-      bool has[kPushes];
+    for (int first = 1; first < kRanks; first += kAtOnce) {
+      WireUnit v[kAtOnce];
+      bool has[kAtOnce];
 #pragma unroll
-      for (int k = 0; k < kPushes; ++k) {
-        has[k] = first + k < kRanks;
-        const int r = rank_after(g, has[k] ? first + k : 0);
-        const uint32_t count = step.count[r], offset = step.offset[r];
-        has[k] = has[k] && next < Index(count) * kUnits;
-        if (has[k]) v[k] = partial[size_t(offset) * kUnits + next];
+      for (int k = 0; k < kAtOnce; ++k) {
+        const Part part = part_of(first + k);
+        has[k] = next < Index(part.count) * kUnits;
+        if (has[k]) v[k] = partial[size_t(part.offset) * kUnits + next];
       }
 #pragma unroll
-      for (int k = 0; k < kPushes; ++k) {
+      for (int k = 0; k < kAtOnce; ++k) {
         if (has[k]) push_unit(staging(rank_after(g, first + k), g.rank) + next, v[k]);
       }
     }
     next += Index(gridDim.x) * blockDim.x;
     return true;
+  }
+  __device__ __forceinline__ bool push() {
+    return push<1>([&](int k) { return part(k); });
   }
 
   // Loads all ranks' i-th unit of this rank's tokens, for LowTerms, polling
@@ -1456,8 +1467,16 @@ __device__ __forceinline__ void combine_ll(const Group& g, const WireUnit* parti
   LowWait wait{g, kPhaseCombine, epoch};
   if (partial == nullptr) partial = reinterpret_cast<const WireUnit*>(g.symm[g.rank] + kPartial);
   LowCombine c{g, partial, wait, most * kUnits, offset, Index(blockIdx.x * blockDim.x + threadIdx.x)};
-  send_header(g, kLowCombineHeaders, epoch, failure);
-  c.push();
+  if constexpr (LowCombine::kAllAtOnce) {
+    LowCombine::Part known[kRanks];
+#pragma unroll
+    for (int k = 1; k < kRanks; ++k) known[k] = c.part(k);
+    send_header(g, kLowCombineHeaders, epoch, failure);
+    c.push<kRanks - 1>([&](int k) { return known[k]; });
+  } else {
+    send_header(g, kLowCombineHeaders, epoch, failure);
+    c.push();
+  }
   __syncthreads();
   count_low_epoch(g.control->low_combine_epoch, epoch);
   launch_next();
