@@ -45,7 +45,8 @@ type rank struct {
 	stream  driver.Stream
 	module  driver.Module
 	experts driver.Function
-	own     moert.Tensor // partial sums outside symmetric memory
+	linger  driver.Function // if set, see lateSteps
+	own     moert.Tensor    // partial sums outside symmetric memory
 
 	symm, control, status driver.DevicePtr // see locate
 }
@@ -171,6 +172,9 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 			return err
 		}
 	}
+	if err := x.delay(); err != nil {
+		return err
+	}
 	g, err := x.d.Dispatch(s, moert.Rows{Routing: tensors[0], Probs: tensors[1], Hidden: tensors[2]})
 	if err != nil {
 		return err
@@ -194,6 +198,9 @@ func (r *rig) enqueueLayer(x *rank, id int, rec *record, in *rows) error {
 		return err
 	}
 	if rec.out, err = x.d.NewTensor(p.MaxTokens, p.HiddenRowBytes()); err != nil {
+		return err
+	}
+	if err := x.delay(); err != nil {
 		return err
 	}
 	_, err = x.d.Combine(s, moert.CombineArgs{Partial: partial, Out: rec.out})

@@ -77,7 +77,7 @@ func budgets() []budget {
 		{"check", check, 1, slices.Concat(steps, []scenario{likeAbsent}, absences(absent), absences(alone),
 			[]scenario{tooMany(early), tooMany(bulk), tooMany(low), absentAt(signedWrap, moert.PhaseDispatch, way{low: true}),
 				absentAt(signedWrap, moert.PhaseDispatch, low), absentAt(signedWrap, moert.PhaseCombine, way{low: true}),
-			}, lacking(absentBut), []scenario{manySteps}), nil},
+			}, lacking(absentBut), []scenario{manySteps, lateSteps}), nil},
 		{"check", check, 1, append(mismatches, countsOnly), counting},
 		{"check", check, 1, absences(hastily), timing},
 		{"explore", emu.Config{Mode: emu.Explore, Seed: 2}, 1, steps, nil},

@@ -36,7 +36,7 @@ var equivalences = []equivalence{
 		"to its memory that a fence would order. (The counts, which both transports share, are mutated over nvls.)"},
 	{"delete barrier", nil, lastBarrier, "Behind the last barrier of the counts' kernel one thread stores to a word of its own " +
 		"block's, which no other thread of the launch accesses, and the kernel ends, which orders all the rest."},
-	{"delete store", nil, beforeCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
+	{"delete store", nil, besideCounts, "The look before a header is sent, in a first dispatch, does not tell the host of a failure. " +
 		"The looks for the counts do. Should these come too early to see it, the rank waits for the header that it has not sent to " +
 		"itself, and tells its host when that wait looks."},
 	{"sys to gpu", nil, toItself, "The line goes to this rank's own memory, where its own GPU reads it and no other."},
@@ -75,19 +75,19 @@ func roundsOnly(j *job) bool {
 	return at == maxAt
 }
 
-// beforeCounts says whether the store is the first one in a kernel that sends a
-// header, then counts: that of the look before the header.
-func beforeCounts(j *job) bool {
+// besideCounts says whether the store is that of the look before a header, in a
+// kernel that sends counts as well.
+func besideCounts(j *job) bool {
 	f, i := j.at()
 	if !strings.HasSuffix(j.kernel, "_first_dispatch_ll") || !j.target.roles.is(j.line, statusRole) {
 		return false
 	}
-	for k := range f.Body[:i] {
+	for k := i + 1; k < len(f.Body); k++ {
 		if f.Body[k].Op == ptx.St && j.target.roles.is(f.Body[k].Line, statusRole, headerRole, countRole) {
-			return false
+			return j.target.roles.is(f.Body[k].Line, headerRole)
 		}
 	}
-	return true
+	return false
 }
 
 // toItself says whether the store is of a line that a rank pushes to itself: the
