@@ -377,7 +377,6 @@ var program = &moert.Program{
 		{Tokens: 2, Low: true, Blocks: 9, Threads: 256},
 		{Tokens: 4, Low: true, Blocks: 17, Threads: 256},
 		{Tokens: 8, Low: true, Blocks: 17, Threads: 512},
-		{Tokens: 256, Low: true, Blocks: 32, Threads: 512},
 		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{

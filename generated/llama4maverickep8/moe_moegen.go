@@ -378,7 +378,6 @@ var program = &moert.Program{
 		{Tokens: 4, Low: true, Blocks: 11, Threads: 256},
 		{Tokens: 8, Low: true, Blocks: 21, Threads: 256},
 		{Tokens: 16, Low: true, Blocks: 21, Threads: 512},
-		{Tokens: 256, Low: true, Blocks: 32, Threads: 512},
 		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{

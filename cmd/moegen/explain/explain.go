@@ -225,6 +225,7 @@ func (x *Explanation) memory(s *spec.Spec) {
 // predict takes powers of four, and what the plan's last row covers.
 func (x *Explanation) predict(s *spec.Spec) {
 	plan := gen.Plan(s, gen.Auto)
+	_, low := gen.ThreadsOf(s, gen.LL)
 	used := map[cost.Way]bool{}
 	for tokens := 1; ; tokens *= 4 {
 		tokens = min(tokens, s.MaxTokens)
@@ -235,7 +236,7 @@ func (x *Explanation) predict(s *spec.Spec) {
 			switch {
 			case t == spec.NCCL:
 				way = cost.NCCL
-			case row.Low:
+			case row.Low, row.Mixed && tokens <= low:
 				way, small = cost.LL, 2*small
 			}
 			used[way] = true

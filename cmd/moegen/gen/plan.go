@@ -51,21 +51,6 @@ func lowThreads(s *spec.Spec) int {
 	return 2 * threads
 }
 
-// mostOnTheWay is how many packs the threads of a grid push at once, at most: 2 MB.
-// A round of pushes is received behind the next one, so what the last round brings
-// is received when nothing is on the way any more: the more, the later.
-const mostOnTheWay = 140_000
-
-// fullThreads is the threads of a block with protocol ll where more blocks would be
-// needed than there are: a power of two.
-func fullThreads(s *spec.Spec) int {
-	n := leastThreads(s)
-	for 2*n <= lowThreads(s) && 2*n*s.SMLimit*max(1, s.EPSize-1) <= mostOnTheWay {
-		n *= 2
-	}
-	return n
-}
-
 // Protocol is how ranks learn that data has arrived.
 type Protocol string
 
@@ -85,9 +70,8 @@ const (
 //
 // The built-in plan is made without measurements: every thread gets one pack of
 // hidden states, as they are before or after quantisation, until the blocks run
-// out or too much would be on its way. Powers of two keep the number of rows small. With LL the plan is the
-// built-in one, since LL cannot do more; so it is with Mixed where it is never
-// bulk.
+// out. Powers of two keep the number of rows small. With LL the plan is the built-in
+// one, since LL cannot do more; so it is with Mixed where it is never bulk.
 func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	packs, low := max(s.PayloadRowBytes(), s.HiddenRowBytes())/16, lowTokens(s)
 	if protocol == Bulk || protocol == Mixed && hasMixed(s) {
@@ -115,11 +99,18 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 			// for another thing.
 			all := tokens*packs + s.EPSize*tokens*words + (s.EPSize+31)/32*32
 			// Small blocks are ready sooner, and large ones keep more on its way.
-			row.Threads, row.Blocks = fullThreads(s), s.SMLimit
+			row.Threads, row.Blocks = lowThreads(s), s.SMLimit
 			for _, n := range []int{threads, max(threads/2, leastThreads(s))} {
-				if b := blocksOf(all, n); b <= s.SMLimit && b*n*max(1, s.EPSize-1) <= mostOnTheWay {
+				if b := blocksOf(all, n); b <= s.SMLimit {
 					row.Threads, row.Blocks = n, b
 				}
+			}
+			// Enough is on its way with fewer, where each thread pushes to several
+			// ranks. Mixed kernels do the same with more registers a thread.
+			if s.EPSize > 2 && row.Threads > threads {
+				row.Threads = threads
+				row.Mixed = protocol == Auto && hasMixed(s)
+				row.Low = !row.Mixed
 			}
 		} else {
 			row.Blocks = blocksOf(tokens*packs, threads) + 2 // one for each small tensor, so that it does not wait behind the large one
@@ -219,7 +210,7 @@ func ThreadsOf(s *spec.Spec, p Protocol) (sizes []int, tokens int) {
 	if tokens = lowTokens(s); tokens == 0 {
 		return nil, 0
 	}
-	for n := min(threads/2, fullThreads(s)); n <= lowThreads(s); n *= 2 {
+	for n := threads / 2; n <= lowThreads(s); n *= 2 {
 		if n >= leastThreads(s) {
 			sizes = append(sizes, n)
 		}
