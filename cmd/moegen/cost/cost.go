@@ -68,33 +68,34 @@ const (
 	lowRow      = combineRow + 2*2*8*4
 )
 
-// measured holds what is known, of two GPUs and of four: docs/measurements.md. Bulk's
-// times up to 256 tokens are TestFP8's of bf16, the others moegen bench's. Of four
-// GPUs those of ll are of the grids that the built-in plan takes now.
+// measured holds what is known, of two GPUs and of four: docs/measurements.md, run
+// 28. Bulk's times of two GPUs up to 256 tokens are TestFP8's of bf16, the others
+// moegen bench's. Of four GPUs ll's are, from 128 tokens on, those of mixed kernels,
+// which the built-in plan takes there.
 var measured = map[Way]map[int]measurements{
 	LL: {
 		2: {"moegen bench on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(lowRow, []int{1, 8, 64, 256, 1024}, 2.02, 2.33, 4.61, 12.41, 44.36),
-			points(combineRow, []int{1, 8, 64, 256, 1024}, 2.09, 2.40, 4.69, 12.50, 44.57)}},
-		4: {"moegen's kernels on four NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(3*lowRow, []int{1, 8, 64, 128}, 2.29, 3.07, 10.36, 18.45),
-			points(3*combineRow, []int{1, 8, 64, 128}, 2.67, 3.44, 10.46, 18.59)}},
+			points(lowRow, []int{1, 8, 64, 256, 1024}, 1.95, 2.28, 4.56, 12.35, 44.29),
+			points(combineRow, []int{1, 8, 64, 256, 1024}, 2.06, 2.37, 4.66, 12.47, 44.45)}},
+		4: {"moegen bench on four NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
+			points(3*lowRow, []int{1, 8, 64, 128, 256, 512}, 2.29, 3.16, 10.61, 19.20, 35.59, 68.52),
+			points(3*combineRow, []int{1, 8, 64, 128, 256, 512}, 2.40, 3.26, 10.50, 19.04, 35.57, 68.67)}},
 	},
 	Bulk: {
 		2: {"moegen's kernels on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(dispatchRow, []int{1, 8, 64, 256, 2048}, 3.09, 3.32, 5.79, 13.57, 85.92),
-			points(combineRow, []int{1, 8, 64, 256, 2048}, 3.43, 3.73, 6.14, 14.38, 93.48)}},
-		4: {"moegen bench on four NVIDIA H200, hidden 7168 bf16, 1024 tokens and more, 2026-11-26", [2][]point{
-			points(3*dispatchRow, []int{1024, 2048, 4096}, 131.89, 259.04, 513.47),
-			points(3*combineRow, []int{1024, 2048, 4096}, 141.00, 277.41, 550.12)}},
+			points(dispatchRow, []int{1, 8, 64, 256, 2048}, 3.12, 3.35, 5.76, 13.61, 85.79),
+			points(combineRow, []int{1, 8, 64, 256, 2048}, 3.42, 3.71, 6.10, 14.40, 93.17)}},
+		4: {"moegen bench on four NVIDIA H200, hidden 7168 bf16, 64 tokens and more, 2026-11-26", [2][]point{
+			points(3*dispatchRow, []int{64, 256, 512, 1024, 2048, 4096}, 12.01, 35.64, 67.04, 131.87, 258.97, 513.69),
+			points(3*combineRow, []int{64, 256, 512, 1024, 2048, 4096}, 12.34, 39.16, 78.28, 140.32, 277.07, 549.08)}},
 	},
 	NCCL: {
 		2: {"NCCL 2.28.9 on two NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(dispatchRow, []int{1, 8, 64, 256, 1024}, 7.48, 9.87, 18.58, 32.79, 80.92),
-			points(combineRow, []int{1, 8, 64, 256, 1024}, 6.10, 6.64, 13.63, 28.89, 81.42)}},
+			points(dispatchRow, []int{1, 8, 64, 256, 1024}, 7.41, 9.81, 18.53, 32.75, 80.19),
+			points(combineRow, []int{1, 8, 64, 256, 1024}, 5.98, 6.56, 13.70, 28.89, 80.29)}},
 		4: {"NCCL 2.28.9 on four NVIDIA H200, without symmetric windows, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(3*dispatchRow, []int{1, 8, 64, 256, 1024}, 14.32, 15.29, 37.05, 58.56, 165.82),
-			points(3*combineRow, []int{1, 8, 64, 256, 1024}, 8.11, 8.90, 31.60, 52.24, 166.78)}},
+			points(3*dispatchRow, []int{1, 8, 64, 256, 1024}, 14.62, 15.21, 37.21, 58.27, 167.15),
+			points(3*combineRow, []int{1, 8, 64, 256, 1024}, 8.13, 8.88, 31.55, 52.74, 166.95)}},
 	},
 }
 
