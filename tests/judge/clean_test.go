@@ -77,35 +77,42 @@ func TestCleanShapes(t *testing.T) {
 }
 
 // TestMixed: kernels that take ll for steps of at most two tokens a rank and bulk
-// for others, in turn.
+// for others, in turn, have nothing to report, in as many schedules as TestGenerated
+// explores.
 func TestMixed(t *testing.T) {
-	text := `hidden_dim: 256
-topk: 2
-dtype: bf16
-ep_size: 2
-max_tokens: 40000 # more than ll's staging buffers have room for
-num_experts: 24
-sm_limit: 2
-`
-	for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
-		t.Run(string(tr), func(t *testing.T) {
+	for _, tokens := range [][][]int{
+		{{1, 2}, {0, 3}, {2, 0}, {0, 0}, {4, 1}},
+		{{1, 2, 0, 2}, {0, 3, 1, 0}, {2, 0, 1, 1}, {0, 0, 0, 0}, {4, 1, 0, 3}},
+	} {
+		ranks := len(tokens[0])
+		// More tokens than ll's staging buffers have room for.
+		text := fmt.Sprintf("hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: %d\nmax_tokens: 40000\nnum_experts: 24\nsm_limit: 2\n", ranks)
+		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
 			j := job{
-				text: text, transport: tr, protocol: gen.Mixed, layers: 2, tokens: [][]int{{1, 2}, {0, 3}, {2, 0}, {0, 0}, {4, 1}},
+				text: text, transport: tr, protocol: gen.Mixed, layers: 2, tokens: tokens,
 				damage: [2]string{"kFewTokens = kLowTokens", "kFewTokens = 2"}, config: emu.Config{Mode: emu.Check},
 			}
-			clean(t, j)
-			for seed := range uint64(2) {
-				j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed%3)}}
+			t.Run(fmt.Sprintf("%s/%d/check", tr, ranks), func(t *testing.T) {
 				clean(t, j)
+				// Ranks that choose by their own counts are found out.
+				own := j
+				own.text += "timeout: 300ms\n"
+				own.damage = [2]string{"step.max <= kFewTokens", "step.count[g.rank] <= 2"}
+				if reports, err := own.run(t); err == nil && len(reports) == 0 {
+					t.Error("ranks that choose by their own counts are right")
+				}
+			})
+			for first := 0; first < *schedules; first += part {
+				t.Run(fmt.Sprintf("%s/%d/%d", tr, ranks, first), func(t *testing.T) {
+					t.Parallel()
+					for n := first; n < min(first+part, *schedules); n++ {
+						j, seed := j, *firstSeed+uint64(n)
+						j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed/2%3)}}
+						clean(t, j)
+					}
+				})
 			}
-			// Ranks that choose by their own counts are found out.
-			j.config = emu.Config{Mode: emu.Check}
-			j.text += "timeout: 300ms\n"
-			j.damage = [2]string{"step.max <= kFewTokens", "step.count[g.rank] <= 2"}
-			if reports, err := j.run(t); err == nil && len(reports) == 0 {
-				t.Error("ranks that choose by their own counts are right")
-			}
-		})
+		}
 	}
 }
 
