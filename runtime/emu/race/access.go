@@ -36,6 +36,10 @@ func (d *Detector) Access(w *Warp, lane int, op OpID, a *Alloc, rep int, off, si
 	lo := off % cellSize
 	flag := !d.cfg.FlagsOnly
 	for left := size; left > 0; n++ {
+		if lo == 0 && left >= pageCell*cellSize && r.fill(&x, n, left) {
+			n, left = n+pageCell-1, left-pageCell*cellSize
+			continue
+		}
 		k := min(cellSize-lo, left)
 		c := r.cell(n)
 		d.at.cell = n

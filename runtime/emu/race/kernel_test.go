@@ -1,6 +1,7 @@
 package race
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -190,5 +191,42 @@ func TestExplain(t *testing.T) {
 	m.want(ScopeTooNarrow, ScopeTooNarrow)
 	if r := m.d.Reports()[1]; !strings.Contains(r.Explain, "load at line 3 has scope gpu, which does not include the writer on device 0") {
 		t.Errorf("got %v", r)
+	}
+}
+
+// TestFill: what a host has filled with one write is judged as if it had written
+// every cell of it, and takes next to no memory.
+func TestFill(t *testing.T) {
+	const size = 64 << 20
+	d := New(Config{})
+	a := d.NewAlloc("m", size+8, 1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	host := d.NewHost()
+	d.Access(host.W, 0, d.Op(Op{Kind: Write, PTXLine: 7}), a, 0, 8, size)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > size/16 {
+		t.Errorf("a fill of %d bytes takes %d", size, n)
+	}
+	g := d.GridStart(GridInfo{Blocks: 1, WarpsPerBlock: 1}) // not behind the host's write
+	want := 0
+	for _, off := range []uint64{8, 4096, 4096*5 + 12, size/2 + 3, size} {
+		d.Access(g.Warp(0, 0), 0, d.Op(Op{Kind: Write, PTXLine: int(off)}), a, 0, off, 1)
+		want++
+		r := d.Reports()
+		if len(r) != want || r[want-1].Kind != DataRace || r[want-1].First.PTXLine != 7 {
+			t.Fatalf("at %d: %v", off, r)
+		}
+	}
+	ordered := d.GridStart(GridInfo{Device: 1, Blocks: 1, WarpsPerBlock: 1}, host.Clock())
+	for _, off := range []uint64{8, 4096 * 9, size - 12} {
+		d.Access(ordered.Warp(0, 0), 1, d.Op(Op{PTXLine: int(off)}), a, 0, off+4, 4)
+	}
+	if r := d.Reports(); len(r) != want {
+		t.Errorf("%v", r[want:])
+	}
+	d.Access(ordered.Warp(0, 0), 1, d.Op(Op{}), a, 0, 4, 4)
+	if r := d.Reports(); len(r) != want+1 || r[want].Kind == DataRace {
+		t.Errorf("in front of the fill: %v", r[want:])
 	}
 }

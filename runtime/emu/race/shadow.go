@@ -18,8 +18,9 @@ type Alloc struct {
 
 // replica holds the shadow cells of one physical copy.
 type replica struct {
-	pages []*page
-	sync  map[uint64][]*syncLoc // by cell number
+	pages  []*page
+	filled []*cell               // of pages that are nil: what each of its cells is, if not new
+	sync   map[uint64][]*syncLoc // by cell number
 }
 
 type page [pageCell]cell
@@ -47,6 +48,7 @@ func (d *Detector) NewAlloc(name string, size uint64, replicas int) *Alloc {
 	n := (size + cellSize*pageCell - 1) / (cellSize * pageCell)
 	for i := range a.reps {
 		a.reps[i].pages = make([]*page, n)
+		a.reps[i].filled = make([]*cell, n)
 	}
 	return a
 }
@@ -65,9 +67,29 @@ func (r *replica) cell(n uint64) *cell {
 	p := r.pages[n/pageCell]
 	if p == nil {
 		p = new(page)
+		if c := r.filled[n/pageCell]; c != nil {
+			for i := range p {
+				p[i] = *c
+			}
+			r.filled[n/pageCell] = nil
+		}
 		r.pages[n/pageCell] = p
 	}
 	return &p[n%pageCell]
+}
+
+// fill enters a write of a whole page that nobody has accessed, from cell n on, as
+// one cell; false if it is none. Hosts fill much memory of which kernels access
+// little.
+func (r *replica) fill(x *acc, n, left uint64) bool {
+	at := n / pageCell
+	if n%pageCell != 0 || left < pageCell*cellSize || !x.write() || r.pages[at] != nil || r.filled[at] != nil {
+		return false
+	}
+	c := &cell{init: 1<<cellSize - 1}
+	c.w = *x
+	r.filled[at] = c
+	return true
 }
 
 // split brings the cell to n parts (4 or 16) at least.
