@@ -171,7 +171,7 @@ fi
 asked() { case " ${MOEGEN_STEPS:-} " in *" $1 "*) [ "$rehearsal" != 1 ] ;; *) false ;; esac }
 if asked schedules; then
 	expect schedules
-	step schedules env GOGC=800 ./judge.test -test.run '^TestGenerated$' -schedules "$schedules" -first-seed "${MOEGEN_FIRST_SEED:-0}" \
+	step schedules env GOGC=800 ./judge.test -test.run '^Test(Generated|Mixed)$' -schedules "$schedules" -first-seed "${MOEGEN_FIRST_SEED:-0}" \
 		-test.parallel "$cores" -test.timeout "$((limit - 5))s"
 fi
 if asked mutants; then

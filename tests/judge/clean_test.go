@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/emu"
+	"github.com/moegen/moegen/spec"
 )
 
 // TestClean: the generated kernels have nothing to report, in any schedule that
@@ -86,18 +88,27 @@ func TestMixed(t *testing.T) {
 	} {
 		ranks := len(tokens[0])
 		// More tokens than ll's staging buffers have room for.
-		text := fmt.Sprintf("hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: %d\nmax_tokens: 40000\nnum_experts: 24\nsm_limit: 2\n", ranks)
-		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
-			j := job{
-				text: text, transport: tr, protocol: gen.Mixed, layers: 2, tokens: tokens,
-				damage: [2]string{"kFewTokens = kLowTokens", "kFewTokens = 2"}, config: emu.Config{Mode: emu.Check},
+		text := fmt.Sprintf("hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: %d\nmax_tokens: 40000\nnum_experts: 24\nsm_limit: 2\ntimeout: 300ms\n", ranks)
+		s, err := spec.Parse("moe.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := planned(*shrunkProgram(t, s), s, gen.Mixed)
+		// with is the program whose kernels choose like that.
+		with := func(few string) *moert.Program {
+			q := p
+			if q.Source = bytes.ReplaceAll(p.Source, []byte("step.max <= kFewTokens"), []byte(few)); bytes.Equal(q.Source, p.Source) {
+				t.Fatal("the kernels choose otherwise")
 			}
+			return &q
+		}
+		for _, tr := range []moert.Transport{moert.NVLS, moert.P2P} {
+			j := job{spec: s, prog: with("step.max <= 2 && 2 < kFewTokens"), transport: tr, layers: 2, tokens: tokens, config: emu.Config{Mode: emu.Check}}
 			t.Run(fmt.Sprintf("%s/%d/check", tr, ranks), func(t *testing.T) {
 				clean(t, j)
 				// Ranks that choose by their own counts are found out.
 				own := j
-				own.text += "timeout: 300ms\n"
-				own.damage = [2]string{"step.max <= kFewTokens", "step.count[g.rank] <= 2"}
+				own.prog = with("step.count[g.rank] <= 2 && 2 < kFewTokens")
 				if reports, err := own.run(t); err == nil && len(reports) == 0 {
 					t.Error("ranks that choose by their own counts are right")
 				}
@@ -107,6 +118,7 @@ func TestMixed(t *testing.T) {
 					t.Parallel()
 					for n := first; n < min(first+part, *schedules); n++ {
 						j, seed := j, *firstSeed+uint64(n)
+						j.layers, j.eager = 1, true
 						j.config = emu.Config{Mode: emu.Explore, Seed: seed, Judge: emu.Judge{Schedule: emu.Schedule(seed % 2), PCTDepth: 2 + int(seed/2%3)}}
 						clean(t, j)
 					}

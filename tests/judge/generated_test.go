@@ -50,13 +50,7 @@ func TestGenerated(t *testing.T) {
 				transport moert.Transport
 				protocol  gen.Protocol
 			}{{moert.NVLS, gen.Bulk}, {moert.P2P, gen.Bulk}, {moert.P2P, gen.LL}} {
-				p := *p
-				p.Plan = nil
-				for _, row := range gen.Plan(s, way.protocol) {
-					row.Threads /= shrinkBy
-					row.Blocks = s.SMLimit
-					p.Plan = append(p.Plan, moert.PlanRow(row))
-				}
+				p := planned(*p, s, way.protocol)
 				name := fmt.Sprintf("%s/%d/%s-%s", filepath.Base(filepath.Dir(path)), ranks, way.transport, way.protocol)
 				// In parts, so that many cores share a cell.
 				for first := 0; first < *schedules; first += part {
@@ -119,6 +113,12 @@ func shrunk(t *testing.T, path string, ranks int) (*spec.Spec, *moert.Program) {
 	if err := s.Validate(); err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
+	return s, shrunkProgram(t, s)
+}
+
+// shrunkProgram makes a spec's program with shrunk blocks.
+func shrunkProgram(t *testing.T, s *spec.Spec) *moert.Program {
+	t.Helper()
 	p, err := layer.Program(s)
 	if err != nil {
 		t.Fatal(err)
@@ -135,5 +135,16 @@ func shrunk(t *testing.T, path string, ranks int) (*spec.Spec, *moert.Program) {
 		}
 		return fmt.Appendf(nil, "%s = %d;", m[1], threads/shrinkBy)
 	})
-	return s, p
+	return p
+}
+
+// planned is the shrunk program with a protocol's plan, on all SMs.
+func planned(p moert.Program, s *spec.Spec, protocol gen.Protocol) moert.Program {
+	p.Plan = nil
+	for _, row := range gen.Plan(s, protocol) {
+		row.Threads /= shrinkBy
+		row.Blocks = s.SMLimit
+		p.Plan = append(p.Plan, moert.PlanRow(row))
+	}
+	return p
 }
