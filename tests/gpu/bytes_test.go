@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moegen/moegen/cmd/moegen/gen"
+	"github.com/moegen/moegen/cmd/moegen/layer"
 	moert "github.com/moegen/moegen/runtime"
 	"github.com/moegen/moegen/runtime/driver"
 	"github.com/moegen/moegen/runtime/nvcc"
@@ -39,11 +41,14 @@ type stepBytes struct {
 	Probs   string `json:"probs"`
 	Hidden  string `json:"hidden"`
 	Out     string `json:"out"`
+	Scales  string `json:"scales,omitempty"` // of out, where it is fp8
+	Sum     string `json:"sum,omitempty"`    // where the epilogue has it
 }
 
-// TestSamePTXSameBytes runs the p2p dispatcher, with partial sums of random
-// bits, from one PTX on GPUs and on the emulator: all gathered and combined
-// bytes are the same. Without GPUs it compares the emulator with the record.
+// TestSamePTXSameBytes runs every generated model's p2p dispatcher, with partial
+// sums of random bits, from one PTX on GPUs and on the emulator, with either
+// protocol: all gathered and combined bytes are the same. Without GPUs it compares
+// the emulator with the record.
 func TestSamePTXSameBytes(t *testing.T) {
 	all := specs(t, func(s *spec.Spec) {
 		s.MaxTokens, s.Transports = 64, []spec.Transport{spec.P2P}
@@ -58,7 +63,7 @@ func TestSamePTXSameBytes(t *testing.T) {
 	t.Setenv("MOEGEN_NVCC", filepath.Join(t.TempDir(), "none"))
 	t.Setenv("MOEGEN_CACHE_DIR", t.TempDir())
 
-	emulator := runBytes(t, emulated(t, 2), programs)
+	emulator := runBytes(t, emulated(t, 2), all, programs)
 	if os.Getenv("MOEGEN_UPDATE") == "1" {
 		text, err := json.MarshalIndent(emulator, "", " ")
 		if err != nil {
@@ -76,7 +81,7 @@ func TestSamePTXSameBytes(t *testing.T) {
 	}
 	t.Run("cuda", func(t *testing.T) {
 		m := gpus(t, 2)
-		here := runBytes(t, m, programs)
+		here := runBytes(t, m, all, programs)
 		writeResult(t, "p2p_bytes.json", here)
 		compareBytes(t, m.Version(), here, "the emulator", emulator)
 	})
@@ -106,20 +111,29 @@ func modelPTX(t *testing.T, model string, source []byte) []byte {
 	return ptx
 }
 
-func runBytes(t *testing.T, m machine, programs map[string]*moert.Program) map[string]modelBytes {
+func runBytes(t *testing.T, m machine, specs map[string]*spec.Spec, programs map[string]*moert.Program) map[string]modelBytes {
 	t.Helper()
 	all := map[string]modelBytes{}
 	for name, p := range programs {
 		sum := sha256.Sum256(p.PTX)
 		x := modelBytes{PTX: hex.EncodeToString(sum[:])}
-		r := open(t, m, p, moert.WithTransport(moert.P2P))
-		if !strings.Contains(r.d[0].Image(), "embedded PTX") {
-			t.Errorf("%s: kernels from %q, not from the PTX that is to be compared", name, r.d[0].Image())
+		for _, protocol := range []gen.Protocol{gen.LL, gen.Bulk} {
+			p := *p
+			layer.SetProtocol(&p, specs[name], protocol)
+			r := open(t, m, &p, moert.WithTransport(moert.P2P))
+			if !strings.Contains(r.d[0].Image(), "embedded PTX") {
+				t.Errorf("%s: kernels from %q, not from the PTX that is to be compared", name, r.d[0].Image())
+			}
+			var steps []stepBytes
+			for i, tokens := range [][2]int{{3, 5}, {1, 0}, {0, 2}, {64, 7}} {
+				steps = append(steps, r.stepBytes(t, uint64(i), tokens))
+			}
+			r.close(t)
+			if x.Steps != nil && !slices.Equal(x.Steps, steps) {
+				t.Errorf("%s: protocol %s leaves %+v, ll %+v", name, protocol, steps, x.Steps)
+			}
+			x.Steps = steps
 		}
-		for i, tokens := range [][2]int{{3, 5}, {1, 0}, {0, 2}, {64, 7}} {
-			x.Steps = append(x.Steps, r.stepBytes(t, uint64(i), tokens))
-		}
-		r.close(t)
 		all[name] = x
 	}
 	return all
@@ -129,21 +143,47 @@ func runBytes(t *testing.T, m machine, programs map[string]*moert.Program) map[s
 func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 	t.Helper()
 	p, total := r.prog, tokens[0]+tokens[1]
-	random := func(dev driver.Device, ptr driver.DevicePtr, bytes int, stream uint64) error {
+	random := func(dev driver.Device, ptr driver.DevicePtr, bytes int, stream uint64, finite bool) {
 		var key [32]byte
 		key[0], key[1] = byte(seed), byte(stream)
 		data := make([]byte, bytes)
 		_, _ = rand.NewChaCha8(key).Read(data) // makes no errors
-		return dev.Write(ptr, data)
-	}
-	for rank, d := range r.d {
-		for i, bytes := range rowBytes(p) {
-			if err := random(d.Device(), r.in[rank][i].Ptr, tokens[rank]*bytes, uint64(4*rank+i)); err != nil {
-				t.Fatal(err)
+		if finite {                            // bf16 of either sign, 2^-7 to 2^9
+			for i := 1; i < len(data); i += 2 {
+				data[i] = data[i]&0x80 | (0x3c + data[i]&7)
 			}
 		}
-		if err := random(d.Device(), d.PartialBuffer().Ptr, total*p.WireRowBytes(), uint64(4*rank+3)); err != nil {
+		if err := dev.Write(ptr, data); err != nil {
 			t.Fatal(err)
+		}
+	}
+	// A row of sums with one NaN is nothing else once it is normalised.
+	norm := p.Epilogue.Norm != ""
+	args := make([]moert.CombineArgs, 2)
+	for rank, d := range r.d {
+		for i, bytes := range rowBytes(p) {
+			random(d.Device(), r.in[rank][i].Ptr, tokens[rank]*bytes, uint64(4*rank+i), false)
+		}
+		args[rank].Partial = d.PartialBuffer()
+		random(d.Device(), args[rank].Partial.Ptr, total*p.WireRowBytes(), uint64(4*rank+3), norm)
+		for i, in := range []struct {
+			wanted bool
+			t      *moert.Tensor
+			rows   int
+			bytes  int
+		}{
+			{p.Epilogue.Shared, &args[rank].Shared, p.MaxTokens, p.HiddenRowBytes()},
+			{p.Epilogue.Residual, &args[rank].Residual, p.MaxTokens, p.HiddenRowBytes()},
+			{norm, &args[rank].Weight, 1, p.HiddenDim * p.Epilogue.Norm.Size()},
+		} {
+			if !in.wanted {
+				continue
+			}
+			var err error
+			if *in.t, err = d.NewTensor(in.rows, in.bytes); err != nil {
+				t.Fatal(err)
+			}
+			random(d.Device(), in.t.Ptr, in.rows*in.bytes, uint64(8+4*rank+i), norm)
 		}
 	}
 	outputs := make([]moert.Combined, 2)
@@ -156,7 +196,7 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 			return err
 		}
 		var err error
-		if outputs[rank], err = d.Combine(s, moert.CombineArgs{Partial: d.PartialBuffer()}); err != nil {
+		if outputs[rank], err = d.Combine(s, args[rank]); err != nil {
 			return err
 		}
 		return d.Synchronize(s)
@@ -172,9 +212,16 @@ func (r *rig) stepBytes(t *testing.T, seed uint64, tokens [2]int) stepBytes {
 			return []moert.Tensor{g.Routing, g.Probs, g.Hidden}[i].Ptr, total * bytes[i]
 		})
 	}
-	x.Out = r.hash(t, func(rank int) (driver.DevicePtr, int) {
-		return outputs[rank].Out.Ptr, tokens[rank] * p.HiddenRowBytes()
-	})
+	of := func(tensor func(c moert.Combined) moert.Tensor, rowBytes int) string {
+		return r.hash(t, func(rank int) (driver.DevicePtr, int) { return tensor(outputs[rank]).Ptr, tokens[rank] * rowBytes })
+	}
+	x.Out = of(func(c moert.Combined) moert.Tensor { return c.Out }, p.OutputRowBytes())
+	if n := p.OutputScaleRowBytes(); n > 0 {
+		x.Scales = of(func(c moert.Combined) moert.Tensor { return c.Scales }, n)
+	}
+	if p.Epilogue.Sum {
+		x.Sum = of(func(c moert.Combined) moert.Tensor { return c.Sum }, p.HiddenRowBytes())
+	}
 	return x
 }
 

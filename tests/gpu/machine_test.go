@@ -167,9 +167,6 @@ func specs(t testing.TB, change func(*spec.Spec)) map[string]*spec.Spec {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(s.Combine.Epilogue) > 0 {
-			continue // these tests' rig brings nothing for an epilogue; tests/features has some
-		}
 		s.EPSize = 2
 		s.Transports = []spec.Transport{spec.P2P, spec.NCCL}
 		change(s)
