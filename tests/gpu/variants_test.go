@@ -22,6 +22,7 @@ type experiment struct {
 	Expect   string
 	Tokens   []int
 	SMs      int
+	Hidden   int
 	Ranks    int
 	Spec     string
 	Variants []variant
@@ -48,7 +49,7 @@ func experiments(t testing.TB) []experiment {
 // spec is the shape that variants are measured with, smaller on the emulator.
 func (x *experiment) spec(t testing.TB, small bool) *spec.Spec {
 	t.Helper()
-	ranks, sms, hidden, most := cmp.Or(x.Ranks, 2), cmp.Or(x.SMs, 132), 7168, x.Tokens[len(x.Tokens)-1]
+	ranks, sms, hidden, most := cmp.Or(x.Ranks, 2), cmp.Or(x.SMs, 132), cmp.Or(x.Hidden, 7168), x.Tokens[len(x.Tokens)-1]
 	if small {
 		sms, hidden, most = 4, 1024, 16
 	}
