@@ -28,7 +28,7 @@ steps="
 doctor          5 what the machine has
 growth         45 where GPU memory goes when dispatchers come and go
 models        100 five models over p2p and nccl, verified
-kills $((kills * 4)) processes that are ended at random; survivors go on
+kills $((kills * 2 * ranks)) processes that are ended at random; survivors go on
 soak $((soak + 15)) random steps of every kind, verified; leaks, drift
 deadline       30 what the check of deadlines costs
 fp8            30 dispatch in fp8 beside bf16
@@ -42,8 +42,8 @@ features-ll    80 specs of every feature, protocol ll
 features-bulk  80 the same, protocol bulk
 prefill-ll     10 prefills among replays, protocol ll
 prefill-bulk   10 the same, protocol bulk
-generated     150 every generated model, in one process: no token here, the most there
-generated-procs 90 the same, one process a GPU
+generated $((45 * ranks)) every generated model, in one process: no token here, the most there
+generated-procs $((50 * ranks)) the same, one process a GPU
 procs          20 one process a GPU
 torchrun       30 the same, started by torchrun
 probes          7 instructions against the record
