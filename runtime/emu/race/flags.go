@@ -80,7 +80,7 @@ func (ls *laneSync) pending(loc *syncLoc, path Path) *locPend {
 
 // find returns the element at exactly [off, off+size).
 func (r *replica) find(off, size uint64) *syncLoc {
-	for _, l := range r.sync[off/cellSize] {
+	for _, l := range r.locs(off / cellSize) {
 		if l.off == off && l.size == size {
 			return l
 		}
@@ -92,13 +92,14 @@ func (d *Detector) loc(r *replica, off, size uint64) *syncLoc {
 	if l := r.find(off, size); l != nil {
 		return l
 	}
-	if r.sync == nil {
-		r.sync = map[uint64][]*syncLoc{}
-	}
 	d.locs++
 	l := &syncLoc{id: d.locs, off: off, size: size}
 	n := off / cellSize
-	r.sync[n] = append(r.sync[n], l)
+	if r.sync[n/pageCell] == nil {
+		r.sync[n/pageCell] = new([pageCell][]*syncLoc)
+	}
+	at := &r.sync[n/pageCell][n%pageCell]
+	*at = append(*at, l)
 	r.cell(n).sync = true
 	return l
 }

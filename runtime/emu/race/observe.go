@@ -142,7 +142,7 @@ func (d *Detector) observedBefore(w *Warp, e, x *acc) bool {
 		return false
 	}
 	r := &d.at.a.reps[d.at.rep]
-	for _, l := range r.sync[d.at.cell] {
+	for _, l := range r.locs(d.at.cell) {
 		// The newest first: e is the lane's last store of its epoch.
 		for i := len(l.hist) - 1; i >= 0; i-- {
 			s := l.hist[i]

@@ -7,7 +7,7 @@ func (d *Detector) syncWrite(r *replica, w *Warp, x *acc, i *opInfo, off, size u
 		if n > 8 && !x.strong() {
 			return
 		}
-		for _, l := range r.sync[o/cellSize] {
+		for _, l := range r.locs(o / cellSize) {
 			if l.off < o+n && o < l.off+l.size && (l.off != o || l.size != n) {
 				l.forget() // a store of another size hides what was there
 			}
@@ -103,7 +103,7 @@ func (l *syncLoc) forget() {
 
 // weakOnFlag deals with a weak access to bytes that strong ones use.
 func (d *Detector) weakOnFlag(r *replica, w *Warp, x *acc, lo, hi uint64) {
-	for _, l := range r.sync[lo/cellSize] {
+	for _, l := range r.locs(lo / cellSize) {
 		switch {
 		case l.off >= hi || lo >= l.off+l.size:
 		case x.write():

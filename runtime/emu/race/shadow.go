@@ -19,8 +19,8 @@ type Alloc struct {
 // replica holds the shadow cells of one physical copy.
 type replica struct {
 	pages  []*page
-	filled []*cell               // of pages that are nil: what each of its cells is, if not new
-	sync   map[uint64][]*syncLoc // by cell number
+	filled []*cell // of pages that are nil: what each of its cells is, if not new
+	sync   []*[pageCell][]*syncLoc
 }
 
 type page [pageCell]cell
@@ -49,6 +49,7 @@ func (d *Detector) NewAlloc(name string, size uint64, replicas int) *Alloc {
 	for i := range a.reps {
 		a.reps[i].pages = make([]*page, n)
 		a.reps[i].filled = make([]*cell, n)
+		a.reps[i].sync = make([]*[pageCell][]*syncLoc, n)
 	}
 	return a
 }
@@ -61,6 +62,14 @@ func (a *Alloc) Initialised() { a.ready = true }
 func (a *Alloc) Free() {
 	a.freed = true
 	a.reps = nil
+}
+
+// locs are the syncLocs of a cell.
+func (r *replica) locs(n uint64) []*syncLoc {
+	if p := r.sync[n/pageCell]; p != nil {
+		return p[n%pageCell]
+	}
+	return nil
 }
 
 func (r *replica) cell(n uint64) *cell {
