@@ -376,7 +376,8 @@ var program = &moert.Program{
 		{Tokens: 1, Low: true, Blocks: 5, Threads: 256},
 		{Tokens: 2, Low: true, Blocks: 9, Threads: 256},
 		{Tokens: 4, Low: true, Blocks: 17, Threads: 256},
-		{Tokens: 8, Low: true, Blocks: 17, Threads: 512},
+		{Tokens: 8, Mixed: true, Blocks: 16, Threads: 512},
+		{Tokens: 16, Mixed: true, Blocks: 30, Threads: 512},
 		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{

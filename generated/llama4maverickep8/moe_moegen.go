@@ -377,7 +377,7 @@ var program = &moert.Program{
 		{Tokens: 2, Low: true, Blocks: 6, Threads: 256},
 		{Tokens: 4, Low: true, Blocks: 11, Threads: 256},
 		{Tokens: 8, Low: true, Blocks: 21, Threads: 256},
-		{Tokens: 16, Low: true, Blocks: 21, Threads: 512},
+		{Tokens: 16, Mixed: true, Blocks: 22, Threads: 512},
 		{Tokens: 512, Mixed: true, Blocks: 32, Threads: 512},
 	},
 	Layout: moert.Layout{

@@ -70,7 +70,7 @@ const (
 
 // measured holds what is known, of two GPUs and of four: docs/measurements.md, run
 // 28. Bulk's times of two GPUs up to 256 tokens are TestFP8's of bf16, the others
-// moegen bench's. Of four GPUs ll's are, from 128 tokens on, those of mixed kernels,
+// moegen bench's. Of four GPUs ll's are, from 64 tokens on, those of mixed kernels,
 // which the built-in plan takes there.
 var measured = map[Way]map[int]measurements{
 	LL: {
@@ -78,8 +78,8 @@ var measured = map[Way]map[int]measurements{
 			points(lowRow, []int{1, 8, 64, 256, 1024}, 1.95, 2.28, 4.56, 12.35, 44.29),
 			points(combineRow, []int{1, 8, 64, 256, 1024}, 2.06, 2.37, 4.66, 12.47, 44.45)}},
 		4: {"moegen bench on four NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{
-			points(3*lowRow, []int{1, 8, 64, 128, 256, 512}, 2.29, 3.16, 10.61, 19.20, 35.59, 68.52),
-			points(3*combineRow, []int{1, 8, 64, 128, 256, 512}, 2.40, 3.26, 10.50, 19.04, 35.57, 68.67)}},
+			points(3*lowRow, []int{1, 8, 64, 128, 256, 512}, 2.29, 3.16, 10.47, 19.20, 35.59, 68.52),
+			points(3*combineRow, []int{1, 8, 64, 128, 256, 512}, 2.40, 3.26, 10.38, 19.04, 35.57, 68.67)}},
 	},
 	Bulk: {
 		2: {"moegen's kernels on two NVIDIA H200, hidden 7168 bf16, 2026-11-26", [2][]point{

@@ -107,12 +107,13 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 			}
 			// Enough is on its way with fewer, where each thread pushes to several
 			// ranks. Mixed kernels do the same with more registers a thread.
-			if s.EPSize > 2 && row.Threads > threads {
+			if s.EPSize > 2 && row.Threads >= threads && lowThreads(s) > threads {
 				row.Threads = threads
 				row.Mixed = protocol == Auto && hasMixed(s)
 				row.Low = !row.Mixed
 			}
-		} else {
+		}
+		if !row.Low {
 			row.Blocks = blocksOf(tokens*packs, threads) + 2 // one for each small tensor, so that it does not wait behind the large one
 		}
 		if s.Combine.Has(spec.RMSNorm) {

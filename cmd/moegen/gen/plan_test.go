@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -109,6 +110,36 @@ func TestCheckPlan(t *testing.T) {
 		}
 		if err := CheckPlan(s); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.row, err, c.want)
+		}
+	}
+}
+
+// TestBuiltInPlan: of four ranks, mixed kernels come where small blocks do not hold
+// all; without them, blocks are no longer than theirs. Of two, blocks are as long
+// as ll allows.
+func TestBuiltInPlan(t *testing.T) {
+	const text = "hidden_dim: 7168\ntopk: 8\ndtype: bf16\nsm_limit: 132\n"
+	for _, c := range []struct {
+		ranks, most int
+		want        []PlanRow
+	}{
+		{4, 1024, []PlanRow{{Tokens: 64, Mixed: true, Blocks: 114, Threads: 512}, {Tokens: 1024, Mixed: true, Blocks: 132, Threads: 512}}},
+		{4, 256, []PlanRow{{Tokens: 64, Low: true, Blocks: 121, Threads: 512}, {Tokens: 256, Low: true, Blocks: 132, Threads: 512}}},
+		{2, 256, []PlanRow{{Tokens: 64, Low: true, Blocks: 117, Threads: 512}, {Tokens: 256, Low: true, Blocks: 132, Threads: 1024}}},
+	} {
+		s, err := spec.Parse("moe.yaml", fmt.Appendf(nil, "%sep_size: %d\nmax_tokens: %d\n", text, c.ranks, c.most))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan := Plan(s, Auto)
+		for plan[0].Tokens < 64 {
+			if !plan[0].Low || plan[0].Threads != 256 {
+				t.Errorf("%d ranks: %+v", c.ranks, plan[0])
+			}
+			plan = plan[1:]
+		}
+		if d := cmp.Diff(c.want, plan); d != "" {
+			t.Errorf("%d ranks, %d tokens: %s", c.ranks, c.most, d)
 		}
 	}
 }
