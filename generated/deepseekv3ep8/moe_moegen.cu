@@ -574,9 +574,7 @@ __device__ __forceinline__ int poll_header(const Group& g, size_t headers, uint3
     if (has_begun(g, headers, header_peer(), epoch)) return -1;
   }
   return header_peer();
-}
-
-// Polls the packs of kBatch ranks, all at once, until every word of every pack is
+}// Polls the packs of kBatch ranks, all at once, until every word of every pack is
 // there, and puts kAbsent back: kPollsPerCheck times. Returns a rank whose pack is
 // not there, or -1. here[b] is where the pack of rank from[b] arrives, or null if
 // none does. The barrier behind the loop brings lanes together again that have
@@ -819,6 +817,7 @@ __device__ __forceinline__ Index first_index(int block_shift) {
 }
 
 using Given = uint4;  // what becomes one pack: the same
+using Pushed = uint4;
 
 __device__ __forceinline__ Given load_given(const uint4* hidden, Index i) { return hidden[i]; }
 
@@ -973,9 +972,7 @@ struct LowDispatch {
   }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
-  // A token's small tensors are words, one tensor after the other: what is
-  // pushed as it came, then what quantising makes.
-  static constexpr int kGivenWords = 8 + 8;
+  // A token's small tensors are words, one tensor after the other.
   static constexpr int kWords = 8 + 8;
 
   // Returns what f does for word w of a row: with its tensor, its lines, its place
@@ -997,19 +994,19 @@ struct LowDispatch {
   }
 
   static __device__ __forceinline__ uint32_t load_word(const Rows& from, Index j) {
-    return locate(from, j / kGivenWords, j % kGivenWords,
+    return locate(from, j / kWords, j % kWords,
                   [&](const auto* source, size_t, size_t, int, size_t i) { return uint32_t(source[i]); });
   }
 
   // Pushes the words of this rank's rows, as lines; word is this thread's first.
   __device__ __forceinline__ void push_small(Index rows, uint32_t word) const {
 #pragma unroll 1
-    for (Index j = first_word(); j < rows * kGivenWords;) {
-      locate(from, j / kGivenWords, j % kGivenWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+    for (Index j = first_word(); j < rows * kWords;) {
+      locate(from, j / kWords, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
         push_line(g, lines(g.rank) + at + i * sizeof(uint64_t), word, epoch);
       });
       j += Index(gridDim.x) * blockDim.x;
-      if (j < rows * kGivenWords) word = load_word(from, j);
+      if (j < rows * kWords) word = load_word(from, j);
     }
   }
 
@@ -1044,7 +1041,7 @@ struct LowDispatch {
   // First it goes to mine, this rank's own rows, unless that is null: what an SM
   // stores to its own memory behind stores to a peer waits until the link has taken
   // those.
-  __device__ __forceinline__ uint4 push(Index i, const Given& given, uint4* mine) const {
+  __device__ __forceinline__ Pushed push(Index i, const Given& given, uint4* mine) const {
     const uint4 v = sendable(given);
     if (mine != nullptr) mine[i] = v;
     const size_t to = packs(g.rank) + size_t(i) * sizeof(HiddenPack);
@@ -1107,7 +1104,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const Index rows = kFirst ? own_count(bring) : known.count[g.rank];
   const uint64_t failure = load_failure(g);
   uint32_t word = 0;
-  if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kGivenWords) {
+  if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kWords) {
     word = LowDispatch::load_word(from, LowDispatch::first_word());
   }
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
@@ -1116,7 +1113,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   Turn turn = {};
   if (kFirst) turn = send_counts(g, bring);
   const Index pushes = rows * kHiddenPacks;
-  uint4 own = {};
+  Pushed own = {};
   if (push < pushes) own = d.push(push, given, nullptr);  // where it goes here is not known yet
   d.push_small(rows, word);
   send_header(g, kLowDispatchHeaders, epoch, failure);  // it is awaited last, too

@@ -533,9 +533,7 @@ __device__ __forceinline__ int poll_header(const Group& g, size_t headers, uint3
     if (has_begun(g, headers, header_peer(), epoch)) return -1;
   }
   return header_peer();
-}
-
-// Polls the packs of kBatch ranks, all at once, until every word of every pack is
+}// Polls the packs of kBatch ranks, all at once, until every word of every pack is
 // there, and puts kAbsent back: kPollsPerCheck times. Returns a rank whose pack is
 // not there, or -1. here[b] is where the pack of rank from[b] arrives, or null if
 // none does. The barrier behind the loop brings lanes together again that have
@@ -627,25 +625,48 @@ __device__ __forceinline__ uint32_t e4m3x2(float low, float high, float factor) 
   return pair;
 }
 
+// amax / 448 and 448 / amax, rounded as a division is, for amax from 1e-4 to the
+// largest number: an approximation, and a step by its remainder, which is exact. A
+// division of any two numbers would branch for those that are none of these.
+__device__ __forceinline__ float over_448(float amax) {
+  constexpr float kInverse = 1.0f / 448.0f;
+  const float q = __fmul_rn(amax, kInverse);
+  return __fmaf_rn(__fmaf_rn(-448.0f, q, amax), kInverse, q);
+}
+__device__ __forceinline__ float over_amax(float amax) {
+  // Its power of two is set aside: the reciprocal of the largest number is
+  // subnormal.
+  const uint32_t power = (__float_as_uint(amax) & 0x7f800000u) - 0x3f800000u;
+  const float x = __uint_as_float(__float_as_uint(amax) - power);  // 1 <= x < 2
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  y = __fmaf_rn(__fmaf_rn(-x, y, 1.0f), y, y);
+  const float q = __fmul_rn(448.0f, y);
+  return __uint_as_float(__float_as_uint(__fmaf_rn(__fmaf_rn(-x, q, 448.0f), y, q)) - power);
+}
+
 // Quantises a block of 128 elements that 128 / kEach neighbouring lanes hold,
 // kEach consecutive ones each. Those lanes, from a multiple of their number on,
-// call it together. All get the scale; each gets its own elements, four in a word.
+// call it together, or the whole warp does: a shuffle of lanes that differ from
+// thread to thread costs more. All get the scale; each gets its own elements, four
+// in a word.
 //
 // A NaN stays one and does not count for the scale. An infinity becomes 448, and
 // the numbers beside it 0.
 template <int kEach>
-__device__ __forceinline__ void quantize_block(const float (&x)[kEach], uint32_t (&q)[kEach / 4], float* scale) {
+__device__ __forceinline__ void quantize_block(const float (&x)[kEach], uint32_t (&q)[kEach / 4], float* scale,
+                                               bool whole_warp = false) {
   constexpr int kLanes = 128 / kEach;
   float amax = 0.0f;
 #pragma unroll
   for (int i = 0; i < kEach; ++i) amax = fmaxf(amax, fabsf(x[i]));
-  const uint32_t lanes = ((1u << kLanes) - 1) << (threadIdx.x & (32 - kLanes));
+  const uint32_t lanes = whole_warp ? 0xffffffffu : ((1u << kLanes) - 1) << (threadIdx.x & (32 - kLanes));
 #pragma unroll
   for (int other = kLanes / 2; other > 0; other /= 2) amax = fmaxf(amax, __shfl_xor_sync(lanes, amax, other));
   // Not 0, which a block of zeros would divide by, and not infinity.
   amax = fminf(fmaxf(amax, 1e-4f), 3.402823466e+38f);
-  *scale = __fdiv_rn(amax, 448.0f);
-  const float factor = __fdiv_rn(448.0f, amax);
+  *scale = over_448(amax);
+  const float factor = over_amax(amax);
 #pragma unroll
   for (int i = 0; i < kEach / 4; ++i) {
     q[i] = e4m3x2(x[4 * i], x[4 * i + 1], factor) | e4m3x2(x[4 * i + 2], x[4 * i + 3], factor) << 16;
@@ -808,6 +829,7 @@ __device__ __forceinline__ Index first_index(int block_shift) {
 }
 
 using Given = uint4;  // what becomes one pack: the same
+using Pushed = uint4;
 
 __device__ __forceinline__ Given load_given(const uint4* hidden, Index i) { return hidden[i]; }
 
@@ -962,9 +984,7 @@ struct LowDispatch {
   }
   __device__ __forceinline__ size_t lines(int rank) const { return low_buffer(kLowLines, kLowLineBytes, epoch, rank); }
 
-  // A token's small tensors are words, one tensor after the other: what is
-  // pushed as it came, then what quantising makes.
-  static constexpr int kGivenWords = 8 + 8;
+  // A token's small tensors are words, one tensor after the other.
   static constexpr int kWords = 8 + 8;
 
   // Returns what f does for word w of a row: with its tensor, its lines, its place
@@ -986,19 +1006,19 @@ struct LowDispatch {
   }
 
   static __device__ __forceinline__ uint32_t load_word(const Rows& from, Index j) {
-    return locate(from, j / kGivenWords, j % kGivenWords,
+    return locate(from, j / kWords, j % kWords,
                   [&](const auto* source, size_t, size_t, int, size_t i) { return uint32_t(source[i]); });
   }
 
   // Pushes the words of this rank's rows, as lines; word is this thread's first.
   __device__ __forceinline__ void push_small(Index rows, uint32_t word) const {
 #pragma unroll 1
-    for (Index j = first_word(); j < rows * kGivenWords;) {
-      locate(from, j / kGivenWords, j % kGivenWords, [&](const auto*, size_t at, size_t, int, size_t i) {
+    for (Index j = first_word(); j < rows * kWords;) {
+      locate(from, j / kWords, j % kWords, [&](const auto*, size_t at, size_t, int, size_t i) {
         push_line(g, lines(g.rank) + at + i * sizeof(uint64_t), word, epoch);
       });
       j += Index(gridDim.x) * blockDim.x;
-      if (j < rows * kGivenWords) word = load_word(from, j);
+      if (j < rows * kWords) word = load_word(from, j);
     }
   }
 
@@ -1033,7 +1053,7 @@ struct LowDispatch {
   // First it goes to mine, this rank's own rows, unless that is null: what an SM
   // stores to its own memory behind stores to a peer waits until the link has taken
   // those.
-  __device__ __forceinline__ uint4 push(Index i, const Given& given, uint4* mine) const {
+  __device__ __forceinline__ Pushed push(Index i, const Given& given, uint4* mine) const {
     const uint4 v = sendable(given);
     if (mine != nullptr) mine[i] = v;
     const size_t to = packs(g.rank) + size_t(i) * sizeof(HiddenPack);
@@ -1096,7 +1116,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   const Index rows = kFirst ? own_count(bring) : known.count[g.rank];
   const uint64_t failure = load_failure(g);
   uint32_t word = 0;
-  if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kGivenWords) {
+  if (LowDispatch::first_word() < Index(from.rows) * LowDispatch::kWords) {
     word = LowDispatch::load_word(from, LowDispatch::first_word());
   }
   const uint32_t epoch = low_epoch(g.control->low_dispatch_epoch);
@@ -1105,7 +1125,7 @@ __device__ __forceinline__ void dispatch_ll(const Group& g, const Rows& from, co
   Turn turn = {};
   if (kFirst) turn = send_counts(g, bring);
   const Index pushes = rows * kHiddenPacks;
-  uint4 own = {};
+  Pushed own = {};
   if (push < pushes) own = d.push(push, given, nullptr);  // where it goes here is not known yet
   d.push_small(rows, word);
   send_header(g, kLowDispatchHeaders, epoch, failure);  // it is awaited last, too

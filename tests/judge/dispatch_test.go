@@ -21,6 +21,7 @@ var dispatchModes = []struct{ name, text string }{
 	{"fp8", "hidden_dim: 128\ntopk: 2\ndtype: bf16\ndispatch: {quantize: fp8_e4m3_block128}\n"},
 	{"fp8 of fp32", "hidden_dim: 384\ntopk: 2\ndtype: fp32\nlayout: padded\nrouting_fill: -1\ndispatch: {quantize: fp8_e4m3_block128}\n"},
 	{"fp8 of fp16", "hidden_dim: 256\ntopk: 2\ndtype: fp16\ncombine: {wire: fp32}\ndispatch: {quantize: fp8_e4m3_block128}\n"},
+	{"fp8 of whole warps", "hidden_dim: 512\ntopk: 2\ndtype: bf16\ndispatch: {quantize: fp8_e4m3_block128}\n"},
 	{"given fp8", "hidden_dim: 256\ntopk: 2\ndtype: bf16\ndispatch: {input: fp8_e4m3, scale_dtype: fp32, scale_block: 128}\n"},
 	{"given fp4", "hidden_dim: 96\ntopk: 2\ndtype: bf16\ndispatch: {input: fp4_e2m1, scale_dtype: fp8_e4m3, scale_block: 16}\n"},
 	{"given mxfp4", "hidden_dim: 64\ntopk: 2\ndtype: bf16\ndispatch: {input: fp4_e2m1, scale_dtype: ue8m0, scale_block: 32}\n"},

@@ -16,7 +16,7 @@ const (
 	tokensBefore = "for (int i = 0; i < r; ++i) {\n      const uint32_t n = failed"
 	fillsPadded  = "Index i = Index(step.offset[r] + step.count[r]) * kRoutingPacks"
 	fillsCompact = "Index i = Index(step.total) * kRoutingPacks"
-	pushesScale  = "if (i % kQuantPacks == 0) {\n      const size_t scales"
+	pushesScale  = "if (brings_scale(i)) push_scale("
 	storesScale  = "if (i % kQuantPacks == 0) {\n      Transport::store_all"
 )
 
@@ -65,10 +65,13 @@ var dispatchDamages = []struct {
 	// Quantised and given payloads. All 16 lanes have their block's scale, so that
 	// another one stores it is no damage.
 	{"a scale of the neighbouring block", "fp8 of fp16", onlyBulk, "scale_to + size_t(i / kQuantPacks)", "scale_to + size_t(i / kQuantPacks ^ 1)", "gathered scales"},
-	{"a scale of the neighbouring block", "fp8 of fp16", onlyLow, "scales + size_t(i / kQuantPacks)", "scales + size_t(i / kQuantPacks ^ 1)", "gathered scales"},
+	{"a scale of the neighbouring block", "fp8 of fp16", onlyLow, "scales[i / kQuantPacks]", "scales[i / kQuantPacks ^ 1]", "gathered scales"},
 	{"half a block has a say in its scale", "fp8", nil, "for (int other = kLanes / 2; other > 0; other /= 2)", "for (int other = kLanes / 4; other > 0; other /= 2)", "gathered "},
 	{"the first scale stays away", "fp8 of fp32", onlyBulk, storesScale, "if (i % kQuantPacks == 0 && i > 0) {\n      Transport::store_all", "gathered scales"},
-	{"the first scale stays away", "fp8", onlyLow, pushesScale, "if (i % kQuantPacks == 0 && i > 0) {\n      const size_t scales", "stall"},
+	{"the first scale stays away", "fp8", onlyLow, pushesScale, "if (brings_scale(i) && i > 0) push_scale(", "stall"},
+	{"scales are not awaited", "fp8", onlyLow, "(!arrived(v[b]) || !beside.arrived(b))", "!arrived(v[b])", "gathered scales"},
+	{"a scale of any epoch is taken", "fp8", onlyLow, "uint32_t(line[b] >> 32) == epoch", "uint32_t(line[b] >> 32) != 0", "gathered scales"},
+	{"the own scales stay away", "fp8 of whole warps", onlyLow, "keep(g.rank, mine, push, own);", "keep(g.rank, mine, push, {own.v, 0.0f});", "gathered scales"},
 	{"given scales stay away", "given fp4", onlyBulk, "all_gather<Transport>(g, from.scales,", "if (false) all_gather<Transport>(g, from.scales,", "gathered scales"},
 	{"given scales stay away", "given fp8", onlyLow, "push_line(g, lines(g.rank) + at + i", "if (at < kLowScaleLines) push_line(g, lines(g.rank) + at + i", "stall"},
 	{"all packs are the stand-in", "given fp8", onlyLow, "return w == kAbsent ? kStandIn : w;", "return kStandIn;", "gathered hidden"},

@@ -61,7 +61,7 @@ func newKernelData(s *spec.Spec) kernelData {
 		DType:  string(s.DType), Payload: string(s.PayloadDType()), InputType: string(s.InputDType()),
 		MinusOne: minusOne[routingPack],
 		Padded:   s.Layout == spec.Padded, Fills: s.RoutingFill == spec.FillMinusOne,
-		Quantizes: s.Dispatch.Quantize == spec.QuantizeFP8, GivenScales: s.Dispatch.Input != "",
+		Quantizes: quantizes(s), GivenScales: s.Dispatch.Input != "",
 		Out: string(s.DType), Wire: string(s.Combine.Wire),
 		Routing: string(s.RoutingDType), ProbsName: string(s.ProbsDType),
 		HiddenType: string(s.DType), WireType: string(s.Combine.Wire),

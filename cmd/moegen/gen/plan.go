@@ -45,11 +45,15 @@ func lowThreads(s *spec.Spec) int {
 	switch {
 	case s.Combine.Has(spec.RMSNorm):
 		return threads
+	case s.EPSize > 3 && quantizes(s): // for packs and for the scales beside them
+		return threads
 	case s.EPSize > 4:
 		return threads + threads/2
 	}
 	return 2 * threads
 }
+
+func quantizes(s *spec.Spec) bool { return s.Dispatch.Quantize == spec.QuantizeFP8 }
 
 // Protocol is how ranks learn that data has arrived.
 type Protocol string
@@ -77,7 +81,10 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	if protocol == Bulk || protocol == Mixed && hasMixed(s) {
 		low = 0
 	}
-	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes()) + rowWords(s.ScaleRowBytes())
+	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes())
+	if !quantizes(s) {
+		words += rowWords(s.ScaleRowBytes()) // otherwise they travel with packs
+	}
 	var plan []PlanRow
 	if protocol == Auto {
 		plan = measured(s)

@@ -79,7 +79,7 @@ func TestRunFindsWrongEpilogue(t *testing.T) {
 		{"another row's residual", "residual = e.residual[i];", "residual = e.residual[i < kUnits ? i : i - kUnits];", "output: token"},
 		{"shifted weight", "e.weight[unit].unpack(weight);", "e.weight[(unit + 1) % kUnits].unpack(weight);", "output: token"},
 		{"scale of another block", "e.scales[i / 16] = scale;", "e.scales[i / 16] = scale * 1.0001f;", "scales of the output: token"},
-		{"saturates too early", "__fdiv_rn(448.0f, amax)", "__fdiv_rn(512.0f, amax)", "output: token"},
+		{"saturates too early", "factor = over_amax(amax)", "factor = over_amax(amax) * 1.125f", "output: token"},
 		{"stages a unit too few", "i < kUnits; i += kThreads", "i < kUnits - 1; i += kThreads", "output: token"},
 		{"stages the first rank's rows for all", "(step.offset[r] + size_t(row)) * kUnits;", "(step.offset[0] + size_t(row)) * kUnits;", "output: token"},
 		{"leaves rows out", "row += gridDim.x) {\n    const size_t first = size_t(row)", "row += 2 * gridDim.x) {\n    const size_t first = size_t(row)", "output: token"},

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	moert "github.com/moegen/moegen/runtime"
@@ -55,6 +56,56 @@ func testQuantizeBits(t *testing.T, each int) {
 			i := firstDifference(got, want)
 			t.Errorf("block %d: element %d, %v, becomes %#x, want %#x", b, i, block[i], got[i], want[i])
 		}
+	}
+}
+
+// divideKernel counts largest magnitudes for which the kernels' quotients are not
+// those of a division: all mantissas, and all powers of two with some mantissas.
+const divideKernel = `
+extern "C" __global__ void divide(uint32_t* wrong) {
+  const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  const uint32_t bits = i < 1u << 23 ? 0x3f800000u + i : ((113 + (i >> 12) % 142) << 23) + (i * 2654435761u >> 9);
+  const float amax = __uint_as_float(bits);
+  if (over_448(amax) != __fdiv_rn(amax, 448.0f)) atomicAdd(&wrong[0], 1u);
+  if (over_amax(amax) != __fdiv_rn(448.0f, amax)) atomicAdd(&wrong[1], 1u);
+}
+`
+
+// TestQuantizeDivisions: scale and factor are rounded as a division is, although
+// GPUs approximate the reciprocal, with an error of one unit in the last place.
+func TestQuantizeDivisions(t *testing.T) {
+	const reciprocal = `: "=f"(y) : "f"(x));`
+	for _, c := range []struct {
+		name, from, to string
+		exact          bool
+	}{
+		{"a unit too large", reciprocal, reciprocal + "y = __uint_as_float(__float_as_uint(y) + 1);", true},
+		{"a unit too small", reciprocal, reciprocal + "y = __uint_as_float(__float_as_uint(y) - 1);", true},
+		{"without the last steps", "__fmaf_rn(__fmaf_rn(-x, q, 448.0f), y, q)", "q", false},
+		{"without the last steps", "__fmaf_rn(__fmaf_rn(-448.0f, q, amax), kInverse, q)", "q", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := newQuantizeGPU(t, divideKernel, func(text string) string {
+				if strings.Count(text, c.from) != 1 {
+					t.Fatalf("quantize.cuh does not have %q once", c.from)
+				}
+				return strings.Replace(text, c.from, c.to, 1)
+			})
+			wrong := g.alloc(8)
+			must(t, g.dev.Write(wrong, make([]byte, 8)))
+			threads := 1 << 16
+			if c.exact {
+				threads = 1<<23 + 1<<20
+			}
+			g.launch("divide", threads, uint64(wrong))
+			counts := make([]byte, 8)
+			must(t, g.dev.Read(counts, wrong))
+			a, b := binary.LittleEndian.Uint32(counts), binary.LittleEndian.Uint32(counts[4:])
+			if (a+b == 0) != c.exact {
+				t.Errorf("%d and %d quotients of %d are not those of a division", a, b, threads)
+			}
+		})
 	}
 }
 
@@ -162,50 +213,73 @@ func quantizeInputs() []float32 {
 // emulateQuantize runs the kernel on an emulated GPU.
 func emulateQuantize(t *testing.T, in []float32, each int) (q []byte, scales []float32) {
 	t.Helper()
-	if _, err := nvcc.Find(t.Context()); err != nil {
-		t.Skipf("kernels have to be compiled: %v", err)
-	}
-	function, err := fs.ReadFile(templates.CUDA(), "quantize.cuh")
-	must(t, err)
-	drv, err := emu.New(emu.Config{Devices: 1})
-	must(t, err)
-	dev := drv.Devices()[0]
-	source := fmt.Sprintf("#include <cstdint>\n%s%s", function, fmt.Sprintf(quantizeKernel, each))
-	module, _, err := moert.LoadSource(t.Context(), dev, "quantize.cu", []byte(source), nil)
-	must(t, err)
-	kernel, err := module.Function("quantize_blocks")
-	must(t, err)
+	g := newQuantizeGPU(t, fmt.Sprintf(quantizeKernel, each), func(text string) string { return text })
 	blocks := len(in) / quantBlock
-	alloc := func(bytes int) driver.DevicePtr {
-		p, err := dev.Alloc(uint64(bytes))
-		must(t, err)
-		return p
-	}
-	from, to, scale := alloc(4*len(in)), alloc(len(in)), alloc(4*blocks)
+	from, to, scale := g.alloc(4*len(in)), g.alloc(len(in)), g.alloc(4*blocks)
 	data, err := binary.Append(nil, binary.LittleEndian, in)
 	must(t, err)
-	must(t, dev.Write(from, data))
-	stream, err := dev.NewStream()
-	must(t, err)
-	params, err := binary.Append(nil, binary.LittleEndian, []uint64{uint64(from), uint64(blocks), uint64(to), uint64(scale)})
-	must(t, err)
-	const threads = 64
-	shape := driver.LaunchConfig{Grid: driver.Dim3{X: (quantBlock/each*blocks + threads - 1) / threads}, Block: driver.Dim3{X: threads}}
-	must(t, stream.Launch(kernel, shape, params))
-	must(t, stream.Synchronize())
+	must(t, g.dev.Write(from, data))
+	g.launch("quantize_blocks", quantBlock/each*blocks, uint64(from), uint64(blocks), uint64(to), uint64(scale))
 	q, words := make([]byte, len(in)), make([]byte, 4*blocks)
-	must(t, dev.Read(q, to))
-	must(t, dev.Read(words, scale))
+	must(t, g.dev.Read(q, to))
+	must(t, g.dev.Read(words, scale))
 	scales = make([]float32, blocks)
 	_, err = binary.Decode(words, binary.LittleEndian, scales)
 	must(t, err)
-	must(t, stream.Close())
-	must(t, module.Unload())
-	for _, p := range []driver.DevicePtr{from, to, scale} {
-		must(t, dev.Free(p))
-	}
-	must(t, drv.Close())
 	return q, scales
+}
+
+// quantizeGPU is an emulated GPU with a kernel that uses quantize.cuh.
+type quantizeGPU struct {
+	t      *testing.T
+	dev    driver.Device
+	module driver.Module
+	stream driver.Stream
+}
+
+// newQuantizeGPU compiles the kernel behind quantize.cuh, of which edit may make
+// another one. The test's end closes it.
+func newQuantizeGPU(t *testing.T, kernel string, edit func(string) string) *quantizeGPU {
+	t.Helper()
+	if _, err := nvcc.Find(t.Context()); err != nil {
+		t.Skipf("kernels have to be compiled: %v", err)
+	}
+	functions, err := fs.ReadFile(templates.CUDA(), "quantize.cuh")
+	must(t, err)
+	drv, err := emu.New(emu.Config{Devices: 1})
+	must(t, err)
+	g := &quantizeGPU{t: t, dev: drv.Devices()[0]}
+	g.module, _, err = moert.LoadSource(t.Context(), g.dev, "quantize.cu", []byte("#include <cstdint>\n"+edit(string(functions))+kernel), nil)
+	must(t, err)
+	g.stream, err = g.dev.NewStream()
+	must(t, err)
+	t.Cleanup(func() {
+		must(t, g.stream.Close())
+		must(t, g.module.Unload())
+		must(t, drv.Close())
+	})
+	return g
+}
+
+// alloc allocates memory until the test ends.
+func (g *quantizeGPU) alloc(bytes int) driver.DevicePtr {
+	g.t.Helper()
+	p, err := g.dev.Alloc(uint64(bytes))
+	must(g.t, err)
+	g.t.Cleanup(func() { must(g.t, g.dev.Free(p)) })
+	return p
+}
+
+// launch runs the kernel with so many threads, or a few more, to its end.
+func (g *quantizeGPU) launch(name string, threads int, params ...uint64) {
+	g.t.Helper()
+	kernel, err := g.module.Function(name)
+	must(g.t, err)
+	data, err := binary.Append(nil, binary.LittleEndian, params)
+	must(g.t, err)
+	const block = 64
+	must(g.t, g.stream.Launch(kernel, driver.LaunchConfig{Grid: driver.Dim3{X: (threads + block - 1) / block}, Block: driver.Dim3{X: block}}, data))
+	must(g.t, g.stream.Synchronize())
 }
 
 func must(t *testing.T, err error) {
