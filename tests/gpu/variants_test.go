@@ -96,7 +96,8 @@ func TestVariantsApply(t *testing.T) {
 }
 
 // TestVariants measures variants of the kernels beside those as they are, which
-// come first and last.
+// come first and last: dispatch, combine, both in turn, and the graph of that
+// replayed with few tokens.
 func TestVariants(t *testing.T) {
 	for i, x := range experiments(t) {
 		t.Run(x.Variants[0].Name, func(t *testing.T) {
@@ -116,10 +117,10 @@ func TestVariants(t *testing.T) {
 				t.Fatal(err)
 			}
 			var table strings.Builder
-			fmt.Fprintf(&table, "%6s  %-24s %9s %9s %9s\n", "tokens", "", "dispatch", "combine", "in turn")
+			fmt.Fprintf(&table, "%6s  %-24s %9s %9s %9s %9s\n", "tokens", "", "dispatch", "combine", "in turn", "few")
 			for _, r := range list {
-				fmt.Fprintf(&table, "%6d  %-24s %9.2f %9.2f %9.2f\n", r.Tokens, r.Version,
-					bench.Median(r.Dispatch), bench.Median(r.Combine), bench.Median(r.Pair))
+				fmt.Fprintf(&table, "%6d  %-24s %9.2f %9.2f %9.2f %9.2f\n", r.Tokens, r.Version,
+					bench.Median(r.Dispatch), bench.Median(r.Combine), bench.Median(r.Pair), bench.Median(r.Few))
 			}
 			t.Logf("expected: %smicroseconds, medians of rounds in turn:\n%s", x.Expect, &table)
 		})

@@ -25,7 +25,11 @@ type Alternated struct {
 	Dispatch []float64 `json:"dispatch_us"`
 	Combine  []float64 `json:"combine_us"`
 	Pair     []float64 `json:"pair_us"` // a dispatch and a combine in turn
+	Few      []float64 `json:"few_us"`  // the same graph, replayed with few tokens
 }
+
+// few is how many tokens Alternated.Few is of.
+const few = 8
 
 // Alternate measures versions of a program in turn, round by round, so that what
 // changes on the machine meanwhile concerns all of them alike. Each that is not
@@ -84,10 +88,14 @@ func Alternate(ctx context.Context, tokens []int, rounds int, versions ...Versio
 				if err != nil {
 					return err
 				}
+				few, err := b.pair(n, min(n, few))
+				if err != nil {
+					return err
+				}
 				r := &rows[i]
 				r.Version, r.Protocol, r.Tokens = versions[i].Name, row.Protocol, n
 				r.Dispatch, r.Combine = append(r.Dispatch, row.Dispatch.Median), append(r.Combine, row.Combine.Median)
-				r.Pair = append(r.Pair, pair.Median)
+				r.Pair, r.Few = append(r.Pair, pair.Median), append(r.Few, few.Median)
 				return nil
 			}); err != nil {
 				return list, err
