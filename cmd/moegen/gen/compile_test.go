@@ -165,6 +165,9 @@ var oddSpecs = map[string]string{
 	"fused, two ranks":   "hidden_dim: 2880\ntopk: 4\ndtype: bf16\nep_size: 2\ncombine: {epilogue: [add_shared, residual], output: fp16, order: rank}\n",
 	"fused, fp32":        "hidden_dim: 4\ntopk: 2\ndtype: fp32\nep_size: 3\ncombine: {epilogue: [add_shared, rmsnorm], rmsnorm: {weight: bf16}, output: bf16}\n",
 	"fp32 to fp8":        "hidden_dim: 4096\ntopk: 2\ndtype: fp32\nep_size: 72\nmax_tokens: 64\ncombine: {output: fp8_e4m3_block128}\n",
+	"quantises":          "hidden_dim: 7168\ntopk: 8\ndtype: bf16\nep_size: 4\ndispatch: {quantize: fp8_e4m3_block128}\n",
+	"quantises, 8 ranks": "hidden_dim: 7168\ntopk: 8\ndtype: bf16\nep_size: 8\ndispatch: {quantize: fp8_e4m3_block128}\n",
+	"quantises fp32":     "hidden_dim: 2176\ntopk: 4\ndtype: fp32\nep_size: 3\ndispatch: {quantize: fp8_e4m3_block128}\n",
 	"only a scale":       "hidden_dim: 1024\ntopk: 2\ndtype: bf16\nep_size: 2\ntransports: [nvls]\ncombine: {epilogue: [scale], scale: 1e-9}\n",
 	"only a cast, nccl":  "hidden_dim: 1024\ntopk: 2\ndtype: fp16\nep_size: 2\ntransports: [nccl]\ncombine: {output: bf16}\n",
 	"one rank, fused":    "hidden_dim: 256\ntopk: 2\ndtype: bf16\nep_size: 1\ncombine: {epilogue: [residual, rmsnorm], rmsnorm: {weight: bf16}, output: fp8_e4m3_block128}\n",
@@ -187,7 +190,7 @@ func TestOddSpecs(t *testing.T) {
 			}
 			source := set.Files["moe_moegen.cu"]
 			checkPTX(t, s, source, set.Files["moe_moegen.ptx"], set.Manifest().Kernels)
-			if strings.HasPrefix(name, "72 ranks") || strings.Contains(name, "fused") || s.Combine.Output != s.DType {
+			if strings.HasPrefix(name, "72 ranks") || strings.Contains(name, "fused") || strings.HasPrefix(name, "quantises") || s.Combine.Output != s.DType {
 				checkCubin(t, c, "moe_moegen", "sm_90a", source)
 			}
 		})
