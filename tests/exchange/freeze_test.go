@@ -43,7 +43,7 @@ func TestFrozenRank(t *testing.T) {
 		{"fused", 2, fused, moert.P2P, gen.LL, true},
 		{"fused", 2, fused, moert.NVLS, gen.Bulk, true},
 		{"fp8", 2, "dispatch: {quantize: fp8_e4m3_block128}\n", moert.P2P, gen.LL, true},
-		{"fp8 of whole warps", 2, "dispatch: {quantize: fp8_e4m3_block128}\n", moert.P2P, gen.LL, false},
+		{"fp8 of whole warps", 2, "hidden_dim: 512\ndispatch: {quantize: fp8_e4m3_block128}\n", moert.P2P, gen.LL, false},
 		{"fp8", 2, "dispatch: {quantize: fp8_e4m3_block128}\n", moert.NVLS, gen.Bulk, true},
 	} {
 		name := fmt.Sprintf("%s-%s-%d", c.name, c.transport, c.ranks)
@@ -52,11 +52,11 @@ func TestFrozenRank(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			hidden := 128
-			if strings.HasSuffix(c.name, "whole warps") {
-				hidden = 512
+			text := fmt.Sprintf("topk: 2\ndtype: bf16\nep_size: %d\nmax_tokens: 4\nnum_experts: 6\nsm_limit: 2\n%s", c.ranks, c.more)
+			if !strings.Contains(text, "hidden_dim:") {
+				text += "hidden_dim: 128\n"
 			}
-			p := protocolled(t, fmt.Sprintf("hidden_dim: %d\ntopk: 2\ndtype: bf16\nep_size: %d\nmax_tokens: 4\nnum_experts: 6\nsm_limit: 2\n%s", hidden, c.ranks, c.more), c.protocol)
+			p := protocolled(t, text, c.protocol)
 			x := &freezing{p: p, transport: c.transport, inBand: c.inBand}
 			const never = 1 << 40
 			all := x.run(t, never, nil) // what a step yields that nobody disturbs

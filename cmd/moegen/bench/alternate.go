@@ -25,11 +25,10 @@ type Alternated struct {
 	Dispatch []float64 `json:"dispatch_us"`
 	Combine  []float64 `json:"combine_us"`
 	Pair     []float64 `json:"pair_us"` // a dispatch and a combine in turn
-	Few      []float64 `json:"few_us"`  // the same graph, replayed with few tokens
+	Few      []float64 `json:"few_us"`  // the graph of Pair replayed with fewTokens, if those are fewer
 }
 
-// few is how many tokens Alternated.Few is of.
-const few = 8
+const fewTokens = 8
 
 // Alternate measures versions of a program in turn, round by round, so that what
 // changes on the machine meanwhile concerns all of them alike. Each that is not
@@ -88,9 +87,11 @@ func Alternate(ctx context.Context, tokens []int, rounds int, versions ...Versio
 				if err != nil {
 					return err
 				}
-				few, err := b.pair(n, min(n, few))
-				if err != nil {
-					return err
+				few := pair
+				if n > fewTokens {
+					if few, err = b.pair(n, fewTokens); err != nil {
+						return err
+					}
 				}
 				r := &rows[i]
 				r.Version, r.Protocol, r.Tokens = versions[i].Name, row.Protocol, n

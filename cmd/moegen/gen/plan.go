@@ -83,7 +83,7 @@ func Plan(s *spec.Spec, protocol Protocol) []PlanRow {
 	}
 	words := rowWords(s.RoutingRowBytes()) + rowWords(s.ProbsRowBytes())
 	if !quantizes(s) {
-		words += rowWords(s.ScaleRowBytes()) // otherwise they travel with packs
+		words += rowWords(s.ScaleRowBytes()) // scales that dispatch makes travel with packs
 	}
 	var plan []PlanRow
 	if protocol == Auto {

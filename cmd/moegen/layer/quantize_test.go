@@ -81,8 +81,8 @@ func TestQuantizeDivisions(t *testing.T) {
 	}{
 		{"a unit too large", reciprocal, reciprocal + "y = __uint_as_float(__float_as_uint(y) + 1);", true},
 		{"a unit too small", reciprocal, reciprocal + "y = __uint_as_float(__float_as_uint(y) - 1);", true},
-		{"without the last steps", "__fmaf_rn(__fmaf_rn(-x, q, 448.0f), y, q)", "q", false},
-		{"without the last steps", "__fmaf_rn(__fmaf_rn(-448.0f, q, amax), kInverse, q)", "q", false},
+		{"no last step of the factor", "__fmaf_rn(__fmaf_rn(-x, q, 448.0f), y, q)", "q", false},
+		{"no last step of the scale", "__fmaf_rn(__fmaf_rn(-448.0f, q, amax), kInverse, q)", "q", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
